@@ -1,0 +1,1 @@
+"""Small tasks on which geometric-algebra networks are trained and compared."""

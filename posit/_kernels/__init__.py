@@ -1,0 +1,1 @@
+"""Numba kernels: integers and arrays only, no objects.  The rest of `posit` chooses, checks and allocates."""

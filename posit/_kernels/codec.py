@@ -1,0 +1,144 @@
+"""Encode and decode, one value at a time, for any format; Numba freezes n, es and rs where they are constants.
+
+Everywhere below `n` is nbits, `es` the exponent bits and `rs` the longest regime run, 0 for no bound.
+A code is an int64 whose low n bits count; results are sign-extended, so that signed order is posit order.
+
+Encoding writes the value as the infinite string regime, exponent, fraction, keeps n - 1 bits of it and
+rounds to nearest even *on the string* (Posit Standard 2022, section 4.1).  A 64-bit word holds the start
+of the string: at most 62 - es fraction bits follow the two regime bits that the shift replicates, and what
+is shifted or cut off survives as one sticky bit.  n - 1 <= 63 bits are kept, so the round bit is in the word.
+"""
+
+import numba
+import numpy as np
+
+from posit._kernels.intrinsics import bits_float, clz64, float_bits
+
+_HALF = np.uint64(1 << 63)
+
+
+def code_mask(n, storage):
+    """What an int64 code is masked with before it is stored: zero-extended in unsigned storage, whole in signed."""
+    return -1 if np.dtype(storage).kind == "i" else (1 << n) - 1
+
+
+@numba.njit(inline="never")
+def parts(code, n, es, rs):
+    """Split a nonzero, non-NaR code into (negative, scale, significand with its leading 1 at bit 63)."""
+    signed = np.int64(code) << (64 - n) >> (64 - n)
+    negative = signed < 0
+    magnitude = -signed if negative else signed
+    word = np.uint64(magnitude) << np.uint64(65 - n)
+    ones = (word >> np.uint64(63)) != np.uint64(0)
+    run = clz64(~word if ones else word)
+    if rs:
+        run = min(run, rs)
+    rest = word << np.uint64(run)
+    if not (rs and run == rs):
+        rest = rest << np.uint64(1)
+    exponent = np.int64((rest >> np.uint64(1)) >> np.uint64(63 - es))
+    regime = run - 1 if ones else -run
+    scale = (regime << es) + exponent
+    significand = ((rest << np.uint64(es)) >> np.uint64(1)) | _HALF
+    return negative, scale, significand
+
+
+@numba.njit(inline="never")
+def to_float(code, n, es, rs):
+    """The exact float64 of a code with n <= 32; NaR gives NaN."""
+    signed = np.int64(code) << (64 - n) >> (64 - n)
+    magnitude = -signed if signed < 0 else signed
+    word = magnitude << (65 - n)
+    ones = word >> 63
+    run = clz64(np.uint64(word ^ ones))
+    longest = rs if rs else n - 1
+    rest = np.uint64(word) << np.uint64(min(run + 1, longest))
+    run = min(run, longest)
+    regime = (run - 1) ^ ~ones
+    # exponent and fraction are already where a float64 has them
+    bits = (((regime << es) + 1023) << 52) + np.int64(rest >> np.uint64(12 - es))
+    sign = signed & np.int64(-0x8000000000000000)
+    bits = np.int64(0) if signed == 0 else bits | sign
+    return bits_float(np.int64(0x7FF8000000000000) if signed == (np.int64(-1) << (n - 1)) else bits)
+
+
+@numba.njit(inline="never")
+def _string_to_code(word, shift, sticky, n):
+    """Round the string that starts with `word` shifted right by `shift`, keeping its leading bit, to n - 1 bits."""
+    moved = np.uint64(np.int64(word) >> shift)
+    lost = (moved << np.uint64(shift)) != word
+    kept = np.int64(moved >> np.uint64(65 - n))
+    remainder = moved << np.uint64(n - 1)
+    inexact = np.uint64(1) if (sticky or lost) else np.uint64(0)
+    remainder = remainder | inexact
+    up = (remainder > _HALF) or (remainder == _HALF and (kept & 1) == 1)
+    return kept + (1 if up else 0)
+
+
+@numba.njit(inline="never")
+def encode_parts(negative, scale, significand, sticky, n, es, rs):
+    """Code of ±significand * 2**(scale - 63), where bit 63 of significand is set; `sticky`: a bit below it is too."""
+    regime = scale >> es
+    low = -rs if rs else -(n - 2)
+    high = rs - 1 if rs else n - 2
+    if regime < low:
+        code = np.int64(1)
+    elif regime > high:
+        code = (np.int64(1) << (n - 1)) - 1
+    else:
+        exponent = np.uint64(scale & ((1 << es) - 1))
+        fraction = significand << np.uint64(1)
+        body = (exponent << np.uint64(62 - es)) | (fraction >> np.uint64(es + 2))
+        cut = (fraction << np.uint64(62 - es)) != np.uint64(0)
+        run = regime + 1 if regime >= 0 else -regime
+        lead = np.uint64(2 if regime >= 0 else 1) << np.uint64(62)
+        if rs and run == rs:
+            body = (exponent << np.uint64(63 - es)) | (fraction >> np.uint64(es + 1))
+            cut = (fraction << np.uint64(63 - es)) != np.uint64(0)
+            lead = np.uint64(1 if regime >= 0 else 0) << np.uint64(63)
+        code = _string_to_code(lead | body, run - 1, sticky or cut, n)
+        code = max(code, np.int64(1))
+        code = min(code, (np.int64(1) << (n - 1)) - 1)
+    return -code if negative else code
+
+
+@numba.njit(inline="always")
+def range_bits(n, es, rs):
+    """The float64 bits of minpos and maxpos, n <= 32.
+
+    The regime -rs or rs - 1 of a bounded format's ends leaves n - 1 - rs bits for exponent and fraction; minpos has
+    only the last of them set, maxpos all.  They are at the top of float64's exponent field's last `es` bits.
+    """
+    largest = (rs << es) if rs else (n - 2) << es
+    last = np.int64(1) << (52 + es - (n - 1 - rs)) if rs else np.int64(0)
+    return (np.int64(1023 - largest) << 52) + last, (np.int64(1023 + largest) << 52) - last
+
+
+@numba.njit(inline="never")
+def from_float(x, n, es, rs):
+    """Code of a float64 rounded once, n <= 32, branch-free so that LLVM vectorises it; NaN and infinities give NaR.
+
+    The bits are clamped to those of minpos and maxpos first.  Within a regime the code is a linear function of the
+    float64's bits: the regime's first code plus exponent and fraction shifted right, rounded half to even in one addition.
+    An unbounded format is one whose longest regime is n - 1 bits.
+    """
+    bits = float_bits(x)
+    magnitude = bits & np.int64(0x7FFFFFFFFFFFFFFF)
+    smallest, largest = range_bits(n, es, rs)
+    # biased by 1024, a multiple of 2**es: exponent and regime are bit fields
+    scaled = min(max(magnitude, smallest), largest) + (np.int64(1) << 52)
+    regime = (scaled >> (52 + es)) - (1024 >> es)
+    body = scaled & ((np.int64(1) << (52 + es)) - 1)
+    flip = regime >> 63  # -1 below 1, 0 from 1 on
+    run = (regime ^ flip) + 1
+    longest = rs if rs else n - 1
+    room = n - 1 - min(run + 1, longest)  # bits left for exponent and fraction
+    after_run = np.int64(1) << (n - 1 - (min(run, rs) if rs else run))
+    first = after_run - (np.int64(1) << room) if flip else (np.int64(1) << (n - 1)) - after_run
+    cut = 52 + es - room
+    odd = (first + (body >> cut)) & 1
+    code = first + ((body + (np.int64(1) << (cut - 1)) - 1 + odd) >> cut)
+    sign = bits >> 63
+    code = (code ^ sign) - sign
+    code = np.int64(0) if magnitude == 0 else code
+    return np.int64(-1) << (n - 1) if magnitude >= np.int64(0x7FF0000000000000) else code

@@ -1,0 +1,165 @@
+"""Machine instructions that Numba does not offer: count leading zeros, fused multiply-add, bit casts, high products.
+
+Numba widens every 32-bit integer operation to 64 bits; the shifts named ...32 stay in 32-bit lanes, of which a vector
+register holds twice as many.  A shift by 32 or more is undefined, as in C.
+
+With NUMBA_DISABLE_JIT they are plain Python, so that every kernel can be stepped through.
+"""
+
+import struct
+from fractions import Fraction
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+if numba.config.DISABLE_JIT:
+
+    def clz64(x):
+        """Leading zeros of a uint64; 64 for 0."""
+        return 64 - int(x).bit_length()
+
+    def fma64(a, b, c):
+        """a * b + c in float64, rounded once."""
+        return float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
+
+    def float_bits(x):
+        """The 64 bits of a float64 as int64."""
+        return struct.unpack("<q", struct.pack("<d", float(x)))[0]
+
+    def bits_float(x):
+        """The float64 that has these 64 bits."""
+        return struct.unpack("<d", struct.pack("<q", int(x)))[0]
+
+    def mulhi64(a, b):
+        """The high 64 bits of the 128-bit product of two uint64."""
+        return np.uint64(int(a) * int(b) >> 64)
+
+    def clz32(x):
+        """Leading zeros of an int32 read as unsigned; 32 for 0."""
+        return np.int32(32 - (int(x) & 0xFFFFFFFF).bit_length())
+
+    def shl32(x, k):
+        """The low 32 bits of x << k."""
+        return np.uint32((int(x) << int(k)) & 0xFFFFFFFF).view(np.int32)
+
+    def shr32(x, k):
+        """The int32 x read as unsigned, shifted right by k."""
+        return np.uint32((int(x) & 0xFFFFFFFF) >> int(k)).view(np.int32)
+
+    def sar32(x, k):
+        """x >> k with copies of the sign."""
+        return np.int32(int(x) >> int(k))
+
+    def float32_bits(x):
+        """The 32 bits of a float32 as int32."""
+        return np.float32(x).view(np.int32)
+
+    def bits_float32(x):
+        """The float32 that has these 32 bits."""
+        return np.int32(x).view(np.float32)
+
+else:
+
+    @intrinsic
+    def clz64(typingctx, x):
+        """Leading zeros of a uint64; 64 for 0."""
+
+        def codegen(context, builder, signature, args):
+            return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+        return types.int64(types.uint64), codegen
+
+    @intrinsic
+    def fma64(typingctx, a, b, c):
+        """a * b + c in float64, rounded once."""
+
+        def codegen(context, builder, signature, args):
+            return builder.fma(*args)
+
+        return types.float64(types.float64, types.float64, types.float64), codegen
+
+    @intrinsic
+    def float_bits(typingctx, x):
+        """The 64 bits of a float64 as int64."""
+
+        def codegen(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.IntType(64))
+
+        return types.int64(types.float64), codegen
+
+    @intrinsic
+    def bits_float(typingctx, x):
+        """The float64 that has these 64 bits."""
+
+        def codegen(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.DoubleType())
+
+        return types.float64(types.int64), codegen
+
+    @intrinsic
+    def mulhi64(typingctx, a, b):
+        """The high 64 bits of the 128-bit product of two uint64."""
+
+        def codegen(context, builder, signature, args):
+            wide = ir.IntType(128)
+            product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+            return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+
+        return types.uint64(types.uint64, types.uint64), codegen
+
+    @intrinsic
+    def clz32(typingctx, x):
+        """Leading zeros of an int32 read as unsigned; 32 for 0."""
+
+        def codegen(context, builder, signature, args):
+            return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+        return types.int32(types.int32), codegen
+
+    @intrinsic
+    def shl32(typingctx, x, k):
+        """The low 32 bits of x << k."""
+
+        def codegen(context, builder, signature, args):
+            return builder.shl(*args)
+
+        return types.int32(types.int32, types.int32), codegen
+
+    @intrinsic
+    def shr32(typingctx, x, k):
+        """The int32 x read as unsigned, shifted right by k."""
+
+        def codegen(context, builder, signature, args):
+            return builder.lshr(*args)
+
+        return types.int32(types.int32, types.int32), codegen
+
+    @intrinsic
+    def sar32(typingctx, x, k):
+        """x >> k with copies of the sign."""
+
+        def codegen(context, builder, signature, args):
+            return builder.ashr(*args)
+
+        return types.int32(types.int32, types.int32), codegen
+
+    @intrinsic
+    def float32_bits(typingctx, x):
+        """The 32 bits of a float32 as int32."""
+
+        def codegen(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.IntType(32))
+
+        return types.int32(types.float32), codegen
+
+    @intrinsic
+    def bits_float32(typingctx, x):
+        """The float32 that has these 32 bits."""
+
+        def codegen(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.FloatType())
+
+        return types.float32(types.int32), codegen

@@ -1,0 +1,101 @@
+"""Small posits in 32-bit lanes: decode to float32, encode from float32, and arithmetic, twice as many per vector.
+
+For formats with n <= 16, at most 12 significant bits and every scale within -63 .. 63 (`serves`).  There a value is a
+normal float32, a product of two (24 bits, scale within -126 .. 127) is an exact float32, and a float32 rounded *to
+odd* (truncated, last bit set if anything was cut) rounds to the same posit as the real number: a rounding boundary has
+at most 13 significant bits, so it is never odd in bit 24, and no boundary lies strictly between the two.
+"""
+
+import numba
+import numpy as np
+
+from posit._kernels.intrinsics import bits_float32, clz32, float32_bits, sar32, shl32, shr32
+
+_I = np.int32
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+_INFINITY = np.int32(0x7F800000)
+
+
+def serves(n, es, rs):
+    """Whether a format (rs = 0: no bound) fits these lanes."""
+    largest = ((rs << es) if rs else (n - 2) << es) + 1
+    return n <= 16 and n - 2 - es <= 12 and largest <= 63
+
+
+def range_bits(n, es, rs):
+    """The float32 bits of minpos and maxpos."""
+    if not rs:
+        largest = (n - 2) << es
+        return (127 - largest) << 23, (127 + largest) << 23
+    one = 1 << (23 - (n - 1 - rs - es)) if n - 1 - rs - es >= 0 else 0
+    if one == 0:  # the exponent is cut: minpos has its lowest kept bit, maxpos all of them
+        cut = es - (n - 1 - rs)
+        return (127 - (rs << es) + (1 << cut)) << 23, (127 + (rs << es) - (1 << cut)) << 23
+    return ((127 - (rs << es)) << 23) + one, ((127 + (rs << es)) << 23) - one
+
+
+@numba.njit(inline="never")
+def to_float32(code, n, es, rs):
+    """The exact float32 of a code (int32, low n bits count); NaR gives NaN.  Subnormal scales do not occur."""
+    signed = shl32(_I(code), _I(32 - n))
+    negative = sar32(signed, _I(31))
+    word = shl32(_I((signed ^ negative) - negative), _I(1))
+    ones = sar32(word, _I(31))
+    run = clz32(_I((word ^ ones) | _I(1)))
+    if rs:
+        run = _I(run if run < _I(rs) else _I(rs))
+        rest = shl32(word, run)
+        rest = rest if run == _I(rs) else shl32(rest, _I(1))
+    else:
+        rest = shl32(shl32(word, run), _I(1))
+    regime = _I(_I(run - _I(1)) ^ _I(~ones))
+    bits = _I(shl32(_I(shl32(regime, _I(es)) + _I(127)), _I(23)) + shr32(rest, _I(9 - es)))
+    bits = _I(bits | _I(signed & _I(-0x80000000)))
+    bits = _I(0) if signed == _I(0) else bits
+    bits = _I(0x7FC00000) if signed == _I(-0x80000000) else bits
+    return bits_float32(bits)
+
+
+@numba.njit(inline="never")
+def from_float32(x, n, es, rs, smallest, largest):
+    """Code (int32, sign-extended) of a float32 rounded once; `smallest`, `largest`: float32 bits of minpos, maxpos.
+
+    Clamping the bits first leaves one path: the string regime, exponent, fraction starts at bit 31, is shifted right
+    by the regime's length with a sticky bit, and rounded to even in one addition.
+    """
+    bits = float32_bits(x)
+    magnitude = _I(bits & _MAGNITUDE)
+    clamped = magnitude if magnitude < largest else largest
+    clamped = clamped if clamped > smallest else smallest
+    scaled = _I(clamped + _I(0x00800000))  # the biased exponent is now scale + 128, a multiple of 2**es at scale 0
+    regime = _I(sar32(scaled, _I(23 + es)) - _I(128 >> es))
+    body = _I(scaled & _I((1 << (23 + es)) - 1))
+    flip = sar32(regime, _I(31))  # -1 below 1, 0 from 1 on
+    run = _I(_I(regime ^ flip) + _I(1))
+    word = _I(shl32(_I(_I(2) + flip), _I(30)) | shl32(body, _I(7 - es)))
+    if rs:
+        ended = _I(shl32(_I(_I(1) + flip), _I(31)) | shl32(body, _I(8 - es)))
+        word = ended if run == _I(rs) else word
+    shift = _I(run - _I(1))
+    moved = sar32(word, shift)
+    lost = _I(1) if shl32(moved, shift) != word else _I(0)
+    kept = shr32(moved, _I(33 - n))
+    rounding = _I(_I((1 << (32 - n)) - 1) + _I(kept & _I(1)))
+    cut = _I(_I(moved & _I((1 << (33 - n)) - 1)) | lost)
+    code = _I(kept + shr32(_I(cut + rounding), _I(33 - n)))
+    sign = sar32(bits, _I(31))
+    code = _I(_I(code ^ sign) - sign)
+    code = _I(0) if magnitude == _I(0) else code
+    return _I(-(1 << (n - 1))) if magnitude >= _INFINITY else code
+
+
+@numba.njit(inline="never")
+def add_odd(a, b):
+    """a + b in float32, rounded to odd: the error of the rounded sum is exact (TwoSum), its sign says which way to cut."""
+    total = np.float32(a + b)
+    other = np.float32(total - a)
+    error = np.float32(np.float32(a - np.float32(total - other)) + np.float32(b - other))
+    bits = float32_bits(total)
+    inexact = _I(1) if error != np.float32(0) else _I(0)
+    away = shr32(_I(bits ^ float32_bits(error)), _I(31))
+    return bits_float32(_I(_I(bits - _I(away & inexact)) | inexact))

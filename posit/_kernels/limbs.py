@@ -1,0 +1,109 @@
+"""Exact accumulation in integer limbs: the arithmetic of a quire.
+
+A quire is a two's-complement fixed-point number held as `len(limbs)` digits of 32 bits, each in an int64, least
+significant first; digit 0 has weight 2**base.  Carries are lazy: an addition changes a digit by less than 2**33,
+so 2**29 additions fit before `fold` must run (|digit| < 2**29 * 2**33 = 2**62, and a folded digit adds 2**32).
+"""
+
+import numba
+import numpy as np
+
+from posit._kernels.codec import encode_parts, parts
+
+ADDS_BEFORE_FOLD = 1 << 29
+_LOW = np.uint64(0xFFFFFFFF)
+_THIRTY_TWO = np.uint64(32)
+
+
+@numba.njit
+def add(limbs, negative, magnitude, position):
+    """Add ±magnitude * 2**position (position >= 0, relative to digit 0); magnitude is any uint64."""
+    index = position >> 5
+    offset = np.uint64(position & 31)
+    low = (magnitude & _LOW) << offset
+    high = (magnitude >> _THIRTY_TWO) << offset
+    first = np.int64(low & _LOW)
+    second = np.int64(low >> _THIRTY_TWO) + np.int64(high & _LOW)
+    third = np.int64(high >> _THIRTY_TWO)
+    if negative:
+        limbs[index] -= first
+        limbs[index + 1] -= second
+        limbs[index + 2] -= third
+    else:
+        limbs[index] += first
+        limbs[index + 1] += second
+        limbs[index + 2] += third
+
+
+@numba.njit
+def fold(limbs):
+    """Propagate carries: every digit but the last into 0 .. 2**32 - 1; the last keeps the sign."""
+    carry = np.int64(0)
+    for t in range(len(limbs) - 1):
+        digit = limbs[t] + carry
+        carry = digit >> 32
+        limbs[t] = digit & 0xFFFFFFFF
+    limbs[len(limbs) - 1] += carry
+
+
+@numba.njit
+def to_code(limbs, base, n, es, rs):
+    """Round the accumulated sum once; folds, and leaves the magnitude in `limbs`."""
+    fold(limbs)
+    top = len(limbs) - 1
+    negative = limbs[top] < 0
+    if negative:
+        for t in range(len(limbs)):
+            limbs[t] = -limbs[t]
+        fold(limbs)
+    while top >= 0 and limbs[top] == 0:
+        top -= 1
+    if top < 0:
+        return np.int64(0)
+    # the leading digit may exceed 32 bits only in the last limb, where no sum within the proven headroom reaches
+    significand = np.uint64(limbs[top])
+    length = 0
+    while (significand >> np.uint64(length)) != np.uint64(0):
+        length += 1
+    scale = base + 32 * top + length - 1
+    significand = significand << np.uint64(64 - length)
+    if top >= 1:
+        below = np.uint64(limbs[top - 1])
+        significand |= below << np.uint64(32 - length)
+    sticky = False
+    if top >= 2:
+        below = np.uint64(limbs[top - 2])
+        significand |= below >> np.uint64(length)
+        sticky = (below << np.uint64(64 - length)) != np.uint64(0)
+    for t in range(top - 2):
+        sticky = sticky or limbs[t] != 0
+    return encode_parts(negative, scale, significand, sticky, n, es, rs)
+
+
+@numba.njit
+def add_product(limbs, base, a, b, n, es, rs):
+    """Add the exact product of two nonzero real codes with n <= 32."""
+    sign_a, scale_a, significand_a = parts(a, n, es, rs)
+    sign_b, scale_b, significand_b = parts(b, n, es, rs)
+    product = (significand_a >> _THIRTY_TWO) * (significand_b >> _THIRTY_TWO)
+    add(limbs, sign_a != sign_b, product, scale_a + scale_b - 62 - base)
+
+
+@numba.njit
+def dot_codes(a, b, addend, limbs, base, n, es, rs):
+    """Code of the exact dot product of two vectors of codes plus one code, rounded once (the plain quire; n <= 32)."""
+    nar = np.int64(-1) << (n - 1)
+    limbs[:] = 0
+    unfolded = 0
+    for t in range(len(a) + 1):
+        x = np.int64(a[t] if t < len(a) else addend) << (64 - n) >> (64 - n)
+        y = np.int64(b[t] if t < len(a) else 1 << (n - 2)) << (64 - n) >> (64 - n)
+        if x == nar or y == nar:
+            return nar
+        if x != 0 and y != 0:
+            add_product(limbs, base, x, y, n, es, rs)
+            unfolded += 1
+            if unfolded == ADDS_BEFORE_FOLD:
+                fold(limbs)
+                unfolded = 0
+    return to_code(limbs, base, n, es, rs)

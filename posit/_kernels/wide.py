@@ -1,0 +1,324 @@
+"""Arithmetic in integers, for any format up to 64 bits: 128-bit significands, one sticky bit, one rounding.
+
+Everything below takes codes as int64 (low n bits count) and returns sign-extended codes.  Zero and NaR are settled
+first; then a value is (negative, scale, significand with its leading 1 at bit 63), as `parts` gives it.
+"""
+
+import numba
+import numpy as np
+
+from posit._kernels.codec import encode_parts, parts
+from posit._kernels.intrinsics import bits_float, clz64, float_bits, mulhi64
+
+_ZERO = np.uint64(0)
+_ONE = np.uint64(1)
+_TOP = np.uint64(1 << 63)
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+@numba.njit(inline="always")
+def signed(code, n):
+    """The low n bits of a code, sign-extended."""
+    return np.int64(code) << (64 - n) >> (64 - n)
+
+
+@numba.njit(inline="always")
+def nar(n):
+    """The sign-extended code of NaR."""
+    return np.int64(-1) << (n - 1)
+
+
+@numba.njit
+def shift_right(high, low, by):
+    """A 128-bit number shifted right by 0 <= by, with a sticky bit for what fell off."""
+    if by == 0:
+        return high, low, False
+    if by < 64:
+        k, up = np.uint64(by), np.uint64(64 - by)
+        return high >> k, (low >> k) | (high << up), (low << up) != _ZERO
+    if by == 64:
+        return _ZERO, high, low != _ZERO
+    if by < 128:
+        k, up = np.uint64(by - 64), np.uint64(128 - by)
+        return _ZERO, high >> k, (high << up) != _ZERO or low != _ZERO
+    return _ZERO, _ZERO, high != _ZERO or low != _ZERO
+
+
+@numba.njit
+def normalise(high, low):
+    """(significand with bit 63 set, whether anything is below it, number of places it moved up); not both zero."""
+    if high == _ZERO:
+        lead = clz64(low)
+        return low << np.uint64(lead), False, 64 + lead
+    lead = clz64(high)
+    if lead == 0:
+        return high, low != _ZERO, 0
+    up = np.uint64(lead)
+    return (high << up) | (low >> np.uint64(64 - lead)), (low << up) != _ZERO, lead
+
+
+@numba.njit
+def add_magnitudes(negative_a, scale_a, a1, a0, negative_b, scale_b, b1, b0, n, es, rs):
+    """Code of ±(a1:a0) * 2**(scale_a - 127) ± the same for b, where bit 127 of both is set, for n <= 64.
+
+    Both are moved two places down for the carry and a guard bit; those places hold zeros in every caller but `fma`,
+    where they join the sticky bit.  A sticky bit below the smaller operand makes a difference less by a part of the
+    last place: borrow one, and it stays sticky.
+    """
+    if scale_b > scale_a or (scale_b == scale_a and (b1 > a1 or (b1 == a1 and b0 > a0))):
+        negative_a, scale_a, a1, a0, negative_b, scale_b, b1, b0 = (
+            negative_b, scale_b, b1, b0, negative_a, scale_a, a1, a0,
+        )  # fmt: skip
+    a1, a0, cut_a = shift_right(a1, a0, 2)
+    b1, b0, cut_b = shift_right(b1, b0, 2 + scale_a - scale_b)
+    if negative_a == negative_b:
+        total0 = a0 + b0
+        total1 = a1 + b1 + (_ONE if total0 < a0 else _ZERO)
+    else:
+        total0 = a0 - b0
+        total1 = a1 - b1 - (_ONE if a0 < b0 else _ZERO)
+        if cut_b:
+            total1 -= _ONE if total0 == _ZERO else _ZERO
+            total0 -= _ONE
+    if total1 == _ZERO and total0 == _ZERO:
+        return np.int64(0)
+    significand, sticky, moved = normalise(total1, total0)
+    return encode_parts(negative_a, scale_a + 2 - moved, significand, sticky or cut_a or cut_b, n, es, rs)
+
+
+@numba.njit
+def add(a, b, n, es, rs):
+    """a + b, rounded once; NaR if either is."""
+    a, b = signed(a, n), signed(b, n)
+    if a == nar(n) or b == nar(n):
+        return nar(n)
+    if a == 0 or b == 0:
+        return a + b
+    negative_a, scale_a, significand_a = parts(a, n, es, rs)
+    negative_b, scale_b, significand_b = parts(b, n, es, rs)
+    return add_magnitudes(
+        negative_a, scale_a, significand_a, _ZERO, negative_b, scale_b, significand_b, _ZERO, n, es, rs
+    )
+
+
+@numba.njit
+def sub(a, b, n, es, rs):
+    """a - b, rounded once: the negative of a posit is the two's complement of its code."""
+    return add(a, -signed(b, n), n, es, rs)
+
+
+@numba.njit
+def mul(a, b, n, es, rs):
+    """a * b, rounded once; NaR if either is."""
+    a, b = signed(a, n), signed(b, n)
+    if a == nar(n) or b == nar(n):
+        return nar(n)
+    if a == 0 or b == 0:
+        return np.int64(0)
+    negative_a, scale_a, significand_a = parts(a, n, es, rs)
+    negative_b, scale_b, significand_b = parts(b, n, es, rs)
+    significand, sticky, moved = normalise(mulhi64(significand_a, significand_b), significand_a * significand_b)
+    return encode_parts(negative_a != negative_b, scale_a + scale_b + 1 - moved, significand, sticky, n, es, rs)
+
+
+@numba.njit
+def _divide(high, divisor):
+    """floor(high * 2**64 / divisor) and whether a remainder is left; high < divisor, bit 63 of divisor set.
+
+    Two digits of 32 bits, each estimated by the divisor's upper half and at most 2 too large (Knuth, algorithm D).
+    """
+    upper, lower = divisor >> np.uint64(32), divisor & _LOW
+    quotient, rest = _ZERO, high
+    for _ in range(2):
+        digit = rest // upper
+        if digit > _LOW:
+            digit = _LOW
+        left = rest - digit * upper
+        while left <= _LOW and digit * lower > (left << np.uint64(32)):
+            digit -= _ONE
+            left += upper
+        rest = (rest << np.uint64(32)) - digit * divisor
+        quotient = (quotient << np.uint64(32)) | digit
+    return quotient, rest != _ZERO
+
+
+@numba.njit
+def div(a, b, n, es, rs):
+    """a / b, rounded once; NaR if either is or b is 0."""
+    a, b = signed(a, n), signed(b, n)
+    if a == nar(n) or b == nar(n) or b == 0:
+        return nar(n)
+    if a == 0:
+        return np.int64(0)
+    negative_a, scale_a, significand_a = parts(a, n, es, rs)
+    negative_b, scale_b, significand_b = parts(b, n, es, rs)
+    scale = scale_a - scale_b
+    if significand_a >= significand_b:  # quotient in [1, 2): its leading 1, then 64 bits, of which 63 are kept
+        fraction, rest = _divide(significand_a - significand_b, significand_b)
+        significand, sticky = _TOP | (fraction >> _ONE), rest or (fraction & _ONE) != _ZERO
+    else:
+        significand, sticky = _divide(significand_a, significand_b)
+        scale -= 1
+        if significand < _TOP:
+            assert False, "a quotient of significands in [1, 2) is at least 1/2"  # noqa: B011, PT015
+    return encode_parts(negative_a != negative_b, scale, significand, sticky, n, es, rs)
+
+
+@numba.njit
+def sqrt(a, n, es, rs):
+    """The square root, rounded once; NaR for NaR and below 0.  One bit of the root at a time."""
+    a = signed(a, n)
+    if a < 0:
+        return nar(n)
+    if a == 0:
+        return np.int64(0)
+    _, scale, significand = parts(a, n, es, rs)
+    odd = scale & 1
+    # radicand significand * 2**(63 + odd) in 128 bits is at least 2**126, so the root has its leading 1 at bit 63
+    high = significand >> _ONE if odd == 0 else significand
+    low = significand << np.uint64(63) if odd == 0 else _ZERO
+    root, rest1, rest0 = _ZERO, _ZERO, _ZERO  # rest = radicand's leading bits - root**2 < 2 * root + 1 < 2**66
+    for _ in range(64):
+        rest1 = (rest1 << np.uint64(2)) | (rest0 >> np.uint64(62))
+        rest0 = (rest0 << np.uint64(2)) | (high >> np.uint64(62))
+        high = (high << np.uint64(2)) | (low >> np.uint64(62))
+        low = low << np.uint64(2)
+        trial1, trial0 = root >> np.uint64(62), (root << np.uint64(2)) | _ONE
+        root = root << _ONE
+        if rest1 > trial1 or (rest1 == trial1 and rest0 >= trial0):
+            rest1 = rest1 - trial1 - (_ONE if rest0 < trial0 else _ZERO)
+            rest0 = rest0 - trial0
+            root = root | _ONE
+    sticky = rest1 != _ZERO or rest0 != _ZERO
+    return encode_parts(False, (scale - odd) >> 1, root, sticky, n, es, rs)
+
+
+@numba.njit
+def fma(a, b, c, n, es, rs):
+    """a * b + c, rounded once; NaR if any is.
+
+    Significands have at most n - 2 bits (n - 2 - es of fraction and the leading 1), so a product has at most 124 of
+    128 and the two places that `add_magnitudes` moves it down are zeros.
+    """
+    a, b, c = signed(a, n), signed(b, n), signed(c, n)
+    if a == nar(n) or b == nar(n) or c == nar(n):
+        return nar(n)
+    if a == 0 or b == 0:
+        return c
+    negative_a, scale_a, significand_a = parts(a, n, es, rs)
+    negative_b, scale_b, significand_b = parts(b, n, es, rs)
+    high, low = mulhi64(significand_a, significand_b), significand_a * significand_b
+    scale = scale_a + scale_b + 1
+    if high < _TOP:
+        high, low = (high << _ONE) | (low >> np.uint64(63)), low << _ONE
+        scale -= 1
+    negative = negative_a != negative_b
+    if c == 0:
+        return encode_parts(negative, scale, high, low != _ZERO, n, es, rs)
+    negative_c, scale_c, significand_c = parts(c, n, es, rs)
+    return add_magnitudes(negative, scale, high, low, negative_c, scale_c, significand_c, _ZERO, n, es, rs)
+
+
+@numba.njit
+def to_integer(a, mode, n, es, rs):
+    """(a rounded to an integer, whether it overflowed int64); `mode` 0: nearest even, -1: floor, 1: ceiling.
+
+    a is a real code.  With scale < 63 the magnitude fits 63 bits.
+    """
+    a = signed(a, n)
+    if a == 0:
+        return np.int64(0), False
+    negative, scale, significand = parts(a, n, es, rs)
+    if scale >= 63:
+        return np.int64(0), True
+    if scale < -1:
+        whole, rest = _ZERO, _ONE  # below one half
+    elif scale == -1:
+        whole, rest = _ZERO, significand
+    else:
+        whole = significand >> np.uint64(63 - scale)
+        rest = significand << np.uint64(scale + 1)
+    if mode == 0:
+        up = rest > _TOP or (rest == _TOP and (whole & _ONE) == _ONE)
+    else:
+        up = rest != _ZERO and negative == (mode < 0)
+    magnitude = np.int64(whole) + (1 if up else 0)
+    return -magnitude if negative else magnitude, magnitude < 0
+
+
+@numba.njit
+def from_unsigned(magnitude, negative, n, es, rs):
+    """Code of ±magnitude (uint64), rounded once."""
+    if magnitude == _ZERO:
+        return np.int64(0)
+    lead = clz64(magnitude)
+    return encode_parts(negative, 63 - lead, magnitude << np.uint64(lead), False, n, es, rs)
+
+
+@numba.njit
+def round_to_integer(a, mode, n, es, rs):
+    """The posit nearest to `a` rounded to an integer; exact, and `a` itself where it has no fraction."""
+    a = signed(a, n)
+    if a == nar(n):
+        return a
+    whole, overflow = to_integer(a, mode, n, es, rs)
+    if overflow:
+        return a
+    return from_unsigned(np.uint64(-whole if whole < 0 else whole), whole < 0, n, es, rs)
+
+
+@numba.njit
+def convert(a, n, es, rs, m, es_m, rs_m):
+    """Code in format (m, es_m, rs_m) of a code in format (n, es, rs), rounded once."""
+    a = signed(a, n)
+    if a == 0:
+        return np.int64(0)
+    if a == nar(n):
+        return nar(m)
+    negative, scale, significand = parts(a, n, es, rs)
+    return encode_parts(negative, scale, significand, False, m, es_m, rs_m)
+
+
+@numba.njit
+def from_float(x, n, es, rs):
+    """Code of a float64, rounded once, for any format; NaN and infinities give NaR.  Subnormals count."""
+    bits = float_bits(x)
+    biased = (bits >> 52) & 0x7FF
+    fraction = np.uint64(bits) << np.uint64(12)
+    if biased == 0x7FF:
+        return nar(n)
+    if biased == 0:
+        if fraction == _ZERO:
+            return np.int64(0)
+        lead = clz64(fraction)
+        return encode_parts(bits < 0, -1023 - lead, fraction << np.uint64(lead), False, n, es, rs)
+    return encode_parts(bits < 0, biased - 1023, _TOP | (fraction >> _ONE), False, n, es, rs)
+
+
+@numba.njit
+def to_float(a, to_odd, n, es, rs):
+    """The float64 nearest to a code (ties to even), or rounded to odd for a further rounding; NaR gives NaN.
+
+    Beyond float64's range: infinity; below it: subnormals and zero (to odd: the largest, the smallest float64).
+    """
+    a = signed(a, n)
+    if a == 0:
+        return 0.0
+    if a == nar(n):
+        return np.nan
+    negative, scale, significand = parts(a, n, es, rs)
+    sign = np.int64(-0x8000000000000000) if negative else np.int64(0)
+    if scale > 1023:
+        return bits_float(sign | np.int64(0x7FEFFFFFFFFFFFFF if to_odd else 0x7FF0000000000000))
+    drop = 11 if scale >= -1022 else 11 - 1022 - scale  # bits of the significand that do not fit
+    biased = scale + 1022 if scale >= -1022 else 0  # the leading 1 adds one
+    if drop > 64:
+        return bits_float(sign | np.int64(1 if to_odd else 0))
+    kept = significand >> np.uint64(drop) if drop < 64 else _ZERO
+    rest = significand << np.uint64(64 - drop)
+    bits = (np.int64(biased) << 52) + np.int64(kept)
+    if to_odd:
+        bits |= np.int64(rest != _ZERO)
+    elif rest > _TOP or (rest == _TOP and (kept & _ONE) == _ONE):
+        bits += 1
+    return bits_float(sign | bits)

@@ -1,0 +1,118 @@
+"""Arrays of codes to arrays of floats and back, at memory speed, for formats of at most 32 bits."""
+
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from posit import _buffers
+from posit._kernels import convert
+from posit._kernels.codec import encode_parts
+from posit._threads import split
+from posit.errors import FormatError
+from posit.formats import Format
+
+Codes = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.floating]
+
+
+def signed_storage(fmt: Format) -> "np.dtype[np.signedinteger]":
+    """The signed dtype in which torch keeps codes: as wide as `fmt.storage`.
+
+    >>> signed_storage(Format(12))
+    dtype('int16')
+    """
+    return np.dtype(f"int{8 * fmt.storage.itemsize}")
+
+
+def to_signed(codes: Codes, fmt: Format) -> Codes:
+    """Unsigned zero-extended codes as signed sign-extended ones (the only converter between the two).
+
+    >>> to_signed(np.array([0xFFF, 0x400], np.uint16), Format(12))
+    array([  -1, 1024], dtype=int16)
+    """
+    spare = 8 * fmt.storage.itemsize - fmt.nbits
+    moved = codes.astype(fmt.storage, copy=False).view(signed_storage(fmt))
+    return moved if spare == 0 else moved << spare >> spare
+
+
+def to_unsigned(codes: Codes, fmt: Format) -> Codes:
+    """The inverse of `to_signed`."""
+    bare = codes.astype(signed_storage(fmt), copy=False).view(fmt.storage)
+    return bare if 8 * fmt.storage.itemsize == fmt.nbits else bare & fmt.storage.type(fmt.code_mask)
+
+
+def decode(codes: Codes, fmt: Format, dtype: npt.DTypeLike = np.float64) -> Floats:
+    """Exact values of codes; NaR gives NaN.
+
+    Args:
+        codes: Any shape and strides; only the low nbits count, so both signed and unsigned codes will do.
+        dtype: float64, or float32 (exact where the format's values are float32 numbers, else rounded to nearest).
+
+    Raises:
+        FormatError: the format is wider than 32 bits.
+
+    >>> decode(np.array([0x4C91], np.uint16), Format(16))
+    array([3.14160156])
+    """
+    _require_narrow(fmt)
+    flat = _buffers.contiguous(codes).reshape(-1)
+    out = _buffers.empty(flat.shape, dtype)
+    kernel = convert.decoder(fmt.nbits, fmt.es, fmt.max_regime or 0, flat.dtype, out.dtype)
+    split(flat.size, flat.size, lambda start, stop: kernel(flat[start:stop], out[start:stop]))
+    return out.reshape(codes.shape)
+
+
+def encode(values: Floats, fmt: Format, storage: npt.DTypeLike | None = None) -> Codes:
+    """Codes of real numbers, each rounded once (nearest on the encoding, ties to even; never to 0 or NaR).
+
+    Args:
+        values: float32 or float64, any shape and strides; NaN and infinities become NaR.
+        storage: dtype of the codes; unsigned (default, zero-extended) or signed (sign-extended).
+
+    Raises:
+        FormatError: the format is wider than 32 bits.
+
+    >>> encode(np.array([3.14159265, -1e300, np.inf]), Format(16))
+    array([19601, 32769, 32768], dtype=uint16)
+    """
+    _require_narrow(fmt)
+    flat = _buffers.contiguous(values).reshape(-1)
+    out = _buffers.empty(flat.shape, storage or fmt.storage)
+    kernel = convert.encoder(fmt.nbits, fmt.es, fmt.max_regime or 0, out.dtype, flat.dtype)
+    split(flat.size, flat.size * 2, lambda start, stop: kernel(flat[start:stop], out[start:stop]))
+    return out.reshape(values.shape)
+
+
+def _require_narrow(fmt: Format) -> None:
+    if fmt.nbits > 32:
+        raise FormatError(f"{fmt} has values that float64 cannot hold; the float64 carrier serves at most 32 bits")
+
+
+def encode_rational(x: Fraction, fmt: Format) -> int:
+    """Code (unsigned) of an exact rational number, rounded once; any format.
+
+    >>> hex(encode_rational(Fraction(1, 10), Format(16)))
+    '0x24cd'
+    """
+    if x == 0:
+        return 0
+    numerator, denominator = abs(x.numerator), x.denominator
+    scale = numerator.bit_length() - denominator.bit_length()
+    shift = 64 - scale  # quotient of 64 or 65 bits
+    if shift >= 0:
+        quotient, rest = divmod(numerator << shift, denominator)
+    else:
+        quotient, rest = divmod(numerator, denominator << -shift)
+    excess = quotient.bit_length() - 64
+    sticky = rest != 0 or (quotient & ((1 << excess) - 1)) != 0
+    signed = encode_parts(
+        x < 0,
+        excess - shift + 63,
+        np.uint64(quotient >> excess),
+        sticky,
+        fmt.nbits,
+        fmt.es,
+        fmt.max_regime or 0,
+    )
+    return int(signed) & fmt.code_mask

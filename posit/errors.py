@@ -1,0 +1,44 @@
+"""Every exception that `posit` raises on purpose, each derived from the built-in a caller would catch."""
+
+
+class PositError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class FormatError(PositError, ValueError):
+    """A format that does not exist or cannot be used here."""
+
+
+class FormatMismatch(PositError, ValueError):
+    """Operands of different formats met; posits never convert silently.
+
+    Not a TypeError: the operators of torch.Tensor turn those into "unsupported operand type" and lose the message.
+    """
+
+
+class CodeError(PositError, ValueError):
+    """Codes that are not integers, or do not fit the format."""
+
+
+class ShapeError(PositError, ValueError):
+    """Shapes that cannot be combined."""
+
+
+class NonFiniteError(PositError, ValueError):
+    """A real number was needed and NaN, an infinity or NaR came."""
+
+
+class QuireError(PositError, ValueError):
+    """A quire operation that has no meaning: other format, wrong bytes, wrong version."""
+
+
+class NoRuleError(PositError, NotImplementedError):
+    """An operator has no exact rule for posits, and posits never detour through floats."""
+
+
+class UnknownFunctionError(PositError, LookupError):
+    """The name of an elementary function that does not exist."""
+
+
+class TextError(PositError, ValueError):
+    """Text that is not a number."""

@@ -1,0 +1,75 @@
+"""Round a real number once, given a float64 approximation and a proven error: certify, and settle the rest exactly."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from posit import _buffers
+from posit.codec import Codes, encode, encode_rational
+from posit.formats import Format
+
+if TYPE_CHECKING:
+    Real = Any  # an mpmath.mpf
+
+Floats = npt.NDArray[np.float64]
+
+
+def certified(
+    approximation: Floats,
+    error: Floats,
+    fmt: Format,
+    exact: Callable[[int], int],
+    storage: npt.DTypeLike | None = None,
+) -> Codes:
+    """Codes of real numbers of which float64 approximations with proven error bounds are known.
+
+    Args:
+        approximation: float64 values, any shape; NaN means NaR.
+        error: Bound of |approximation - true value|, same shape; 0 where the approximation is exact.
+        fmt: Format of the result.
+        exact: Called with the flat index of each element that the bound does not decide; returns its code (unsigned).
+        storage: dtype of the codes, unsigned or signed.
+
+    >>> certified(np.array([0.1]), np.array([1e-15]), Format(16), exact=lambda index: 0)
+    array([9421], dtype=uint16)
+    """
+    slack, end = (_buffers.empty(approximation.shape) for _ in range(2))
+    np.abs(approximation, out=slack)
+    slack *= 2.0**-52
+    np.copyto(slack, 0.0, where=error <= 0)
+    slack += error
+    low = encode(np.subtract(approximation, slack, out=end), fmt, storage)
+    high = encode(np.add(approximation, slack, out=end), fmt, storage)
+    undecided = np.flatnonzero(low != high)
+    if undecided.size:
+        spare = 8 * low.dtype.itemsize - fmt.nbits
+        settled = np.array([exact(int(index)) for index in undecided], np.uint64).astype(fmt.storage)
+        flat = low.reshape(-1)
+        flat[undecided] = settled.view(low.dtype) << spare >> spare if low.dtype.kind == "i" else settled
+    return low
+
+
+def nearest_real(evaluate: Callable[[int], "Real"], fmt: Format) -> int:
+    """Code of an irrational number by Ziv's strategy: evaluate, bound, retry with twice the precision.
+
+    Args:
+        evaluate: ``evaluate(bits)`` returns an mpmath number with a relative error below ``2**(16 - bits)``.  The true
+            value must not lie on a rounding boundary (irrational numbers never do).
+    """
+    bits = 96
+    while True:
+        approximate = _fraction(evaluate(bits))
+        error = abs(approximate) / (1 << (bits - 16))
+        low, high = encode_rational(approximate - error, fmt), encode_rational(approximate + error, fmt)
+        if low == high and approximate != 0:
+            return low
+        bits *= 2
+
+
+def _fraction(x: "Real") -> Fraction:
+    sign, mantissa, exponent, _ = x._mpf_
+    value = Fraction(int(mantissa)) * Fraction(2) ** exponent
+    return -value if sign else value

@@ -1,0 +1,135 @@
+"""The command line, a thin door: it reads options, calls the library, prints what it returns.
+
+Exit codes: 0 done; 1 done, but the run refuted a claim of its report; 2 an error, said in one sentence on
+stderr; 130 interrupted. Heavy modules are imported inside the commands, so that ``--help`` is quick.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from postrain import __version__
+from postrain.errors import PostrainError
+from postrain.options import CompareOptions
+
+if TYPE_CHECKING:
+    from postrain.progress import Bars
+
+_DEFAULTS = CompareOptions()
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train small neural networks in posit arithmetic, every sum exact and rounded once.",
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line on `argv` (without the program's name) and return the exit code.
+
+    >>> main(["--version"])
+    postrain 0.1.0.dev0
+    0
+    """
+    try:
+        app(args=argv, prog_name="postrain")
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    return 0
+
+
+def main_entry() -> None:
+    """Run as the program ``postrain``."""
+    sys.exit(main())
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"postrain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options that belong to no command."""
+
+
+@app.command()
+def compare(
+    data: Annotated[str, typer.Option(help="digits, fashion-mnist or mnist.")] = _DEFAULTS.data,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the files of fashion-mnist or mnist (IDX or .npz).")
+    ] = _DEFAULTS.data_dir,
+    format: Annotated[str, typer.Option(help="Posit format, e.g. posit16.")] = _DEFAULTS.format,  # noqa: A002 (--format)
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = _DEFAULTS.epochs,
+    seed: Annotated[
+        int, typer.Option(help="Initial weights, batches and samples follow from it.")
+    ] = _DEFAULTS.seed,
+    out: Annotated[
+        Path, typer.Option(help="Folder for report.html, results.json and weights.")
+    ] = _DEFAULTS.out,
+) -> None:
+    """Train in a posit format beside float32, prove the sums exact, measure memory, write a report."""
+    from postrain.progress import Bars
+
+    bars = Bars()
+    try:
+        code = _compare(CompareOptions(data, data_dir, format, epochs, seed, out), bars)
+    except KeyboardInterrupt:
+        _complain(f"interrupted; {_last_checkpoint(bars)}")
+        code = 130
+    except Exception as error:
+        if not isinstance(error, _errors_on_purpose()):
+            raise
+        _complain(" ".join(str(error).split()))
+        code = 2
+    raise typer.Exit(code)
+
+
+def _compare(options: CompareOptions, bars: "Bars") -> int:
+    """Check the format, train, then show and write the report; the exit code."""
+    from posit.formats import Format
+
+    Format.parse(options.format)  # an unknown format is reported before anything is read or made
+
+    from rich.console import Console
+
+    from postrain.compare import compare as run
+    from postrain.report.check import failures
+    from postrain.report.output import write_report
+    from postrain.report.terminal import print_results
+
+    with bars:
+        results = run(options, bars)
+    files = write_report(results, options.out)
+    console = Console()
+    print_results(results, console)
+    console.print(f"Report: {files.page}", soft_wrap=True, markup=False, highlight=False)
+    return 1 if failures(results) else 0
+
+
+def _errors_on_purpose() -> tuple[type[Exception], ...]:
+    """The base errors of our packages, as far as they have been imported: others cannot have been raised."""
+    bases: list[type[Exception]] = [PostrainError]
+    for module, name in (("posit.errors", "PositError"), ("ga.errors", "GAError")):
+        if module in sys.modules:
+            bases.append(getattr(sys.modules[module], name))
+    return tuple(bases)
+
+
+def _last_checkpoint(bars: "Bars") -> str:
+    if bars.last_saved is None:
+        return "no weights had been saved yet"
+    return f"the last complete checkpoint is {bars.last_saved}"
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"postrain: {message}", err=True)

@@ -1,0 +1,57 @@
+"""Every exception that `postrain` raises on purpose.
+
+Each says what came, what was wanted and what to do, and derives from the built-in a caller would catch.
+The command line prints the message of a `PostrainError` as it is and exits with code 2.
+"""
+
+
+class PostrainError(Exception):
+    """Base of all errors that `postrain` raises on purpose."""
+
+
+class DataError(PostrainError, ValueError):
+    """A data set or a weights file is missing, damaged, or holds what cannot be trained on."""
+
+
+class OutputError(PostrainError, OSError):
+    """A file or folder cannot be written."""
+
+
+class OptionsError(PostrainError, ValueError):
+    """An option has a value outside its range."""
+
+
+class RecipeError(PostrainError, ValueError):
+    """A recipe asks for something the model or the optimizer cannot do."""
+
+
+class ReportError(PostrainError, ValueError):
+    """Results are incomplete or contradict each other, so no report is made of them."""
+
+
+class NaRError(PostrainError, ArithmeticError):
+    """Training met a NaR (not a real), the one exceptional value of posit arithmetic.
+
+    Args:
+        where: The tensor that holds it, by the parameter's or layer's name.
+        step: The training step, counted from 1.
+
+    >>> error = NaRError("the gradient of fc1.weight", 37)
+    >>> print(error)
+    NaR in the gradient of fc1.weight at step 37, so training stopped;
+    lower the learning rate or choose a wider format
+    >>> error.where, error.step
+    ('the gradient of fc1.weight', 37)
+    """
+
+    def __init__(self, where: str, step: int) -> None:
+        super().__init__(
+            f"NaR in {where} at step {step}, so training stopped; "
+            "lower the learning rate or choose a wider format"
+        )
+        self.where = where
+        self.step = step
+
+    def __reduce__(self) -> tuple[type["NaRError"], tuple[str, int]]:
+        """Rebuild from the arguments, so that the error survives the way back from a worker process."""
+        return type(self), (self.where, self.step)

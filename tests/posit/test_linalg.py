@@ -1,0 +1,152 @@
+"""Exact matrix products against rationals, the certificate under attack, and the invariances that users rely on."""
+
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import posit
+from posit import Format, linalg, posit8, posit16, posit32
+from posit._kernels import product
+from posit.codec import decode, encode
+from posit.errors import FormatError, ShapeError
+from posit.formats import bposit16, bposit32
+from posit.reference import exact
+
+FORMATS = [posit8, posit16, posit32, Format(12, 1), bposit16, bposit32]
+Codes = npt.NDArray[np.integer]
+
+
+def truth(a: Codes, b: Codes, fmt: Format, addend: Codes | None = None) -> list[list[int]]:
+    extra = [0] * b.shape[1] if addend is None else [int(code) for code in addend]
+    return [
+        [exact.dot([int(x) for x in row], [int(y) for y in b[:, j]], fmt, extra[j]) for j in range(b.shape[1])]
+        for row in a
+    ]
+
+
+def corner_codes(fmt: Format) -> st.SearchStrategy[int]:
+    corners = (0, 1, fmt.nar >> 1, fmt.maxpos, fmt.nar + 1, fmt.code_mask, 3 * fmt.nar >> 1, fmt.nar >> 2)
+    return st.sampled_from(corners) | st.integers(0, fmt.code_mask)
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+@given(data=st.data())
+def test_products_of_any_codes_equal_rationals(fmt: Format, data: st.DataObject) -> None:
+    m, k, n = (data.draw(st.integers(1, 4)) for _ in range(3))
+    numbers = data.draw(st.lists(corner_codes(fmt), min_size=m * k + k * n + n, max_size=m * k + k * n + n))
+    flat = np.array(numbers, fmt.storage)
+    a, b, addend = flat[: m * k].reshape(m, k), flat[m * k : m * k + k * n].reshape(k, n), flat[m * k + k * n :]
+    assert linalg.matmul_codes(a, b, fmt, addend=addend).codes.tolist() == truth(a, b, fmt, addend)
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+def test_massive_cancellation_reaches_the_quire_and_is_right(fmt: Format) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.integers(1, fmt.maxpos, (5, 6)).astype(fmt.storage)
+    a = np.concatenate([x, (-x.astype(np.int64) & fmt.code_mask).astype(fmt.storage)], axis=1)
+    half = rng.integers(1, fmt.maxpos, (6, 4)).astype(fmt.storage)
+    b = np.concatenate([half, half], axis=0)
+    b[0] = 1
+    result = linalg.matmul_codes(a, b, fmt)
+    assert result.codes.tolist() == truth(a, b, fmt)
+    assert result.tiers.quire > 0 or result.tiers.by_range == 20  # posit<12,1> is narrow enough for float64
+
+
+def test_every_float64_result_that_rounds_wrongly_is_repaired() -> None:
+    """2**60 + tie - 2**60: float64 loses the last bits; the exact sum lies just beside a rounding boundary."""
+    fmt = posit16
+    one, tie_low, big = 0x4000, 0x4001, exact.nearest(Fraction(2) ** 26, fmt)
+    half_ulp = exact.nearest(Fraction(1, 2**12), fmt)
+    tiny = exact.nearest(Fraction(1, 2**40), fmt)
+    minus_big = (1 << 16) - big
+    a = np.array([[big, one, half_ulp, tiny, minus_big]], np.uint16)
+    b = np.array([[big, tie_low, one, tiny, big]], np.uint16).T
+    result = linalg.matmul_codes(a, b, fmt)
+    assert result.codes.tolist() == truth(a, b, fmt) == [[0x4002]]
+    assert result.tiers.quire == 1
+    b[3] = (1 << 16) - tiny  # now the sum is just below the boundary
+    assert linalg.matmul_codes(a, b, fmt).codes.tolist() == truth(a, b, fmt) == [[0x4001]]
+
+
+def test_a_weakened_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the bound shrunk, wrong results appear on cancelling sums: the tests above are able to fail."""
+    kernel_for = product.certify
+
+    def weak(*key: object) -> object:
+        kernel = kernel_for(*key)
+        return lambda *args: kernel(*args[:7], args[7] * 1e-9, *args[8:])
+
+    fmt = posit16
+    rng = np.random.default_rng(0)
+    x = encode(rng.standard_normal((40, 30)) * 2.0 ** rng.integers(-20, 20, (40, 30)), fmt)
+    a = np.concatenate([x, -x.view(np.int16).view(np.uint16)], axis=1)
+    y = encode(rng.standard_normal((30, 40)) * 2.0 ** rng.integers(-20, 20, (30, 40)), fmt)
+    b = np.concatenate([y, y], axis=0)
+    b[-1] = encode(rng.standard_normal(40) * 1e-9, fmt)
+    right = linalg.matmul_codes(a, b, fmt).codes
+    monkeypatch.setattr(product, "certify", weak)
+    assert (linalg.matmul_codes(a, b, fmt).codes != right).any()
+
+
+@pytest.mark.parametrize("fmt", [posit16, posit32], ids=str)
+def test_order_of_terms_memory_layout_and_threads_change_no_bit(fmt: Format) -> None:
+    rng = np.random.default_rng(2)
+    a = encode(rng.standard_normal((70, 90)) * 2.0 ** rng.integers(-30, 30, (70, 90)), fmt)
+    b = encode(rng.standard_normal((90, 50)), fmt)
+    expected = linalg.matmul_codes(a, b, fmt).codes
+    order = rng.permutation(90)
+    assert (linalg.matmul_codes(a[:, order], b[order], fmt).codes == expected).all()
+    assert (linalg.matmul_codes(np.asfortranarray(a), np.asfortranarray(b), fmt).codes == expected).all()
+    assert (linalg.matmul_codes(a[::-1], b[:, ::2], fmt).codes == expected[::-1, ::2]).all()
+    before = posit.get_num_threads()
+    try:
+        for count in (1, 3):
+            posit.set_num_threads(count)
+            assert (linalg.matmul_codes(a, b, fmt).codes == expected).all()
+    finally:
+        posit.set_num_threads(before)
+
+
+def test_nar_reaches_the_results_it_feeds_and_no_other() -> None:
+    a = np.full((3, 2), 0x4000, np.uint16)
+    b = np.full((2, 4), 0x4000, np.uint16)
+    a[1, 0] = b[0, 2] = posit16.nar
+    codes = linalg.matmul_codes(a, b, posit16, addend=np.array([0, posit16.nar, 0, 0], np.uint16)).codes
+    is_nar = codes == posit16.nar
+    assert is_nar.tolist() == [[False, True, True, False], [True] * 4, [False, True, True, False]]
+
+
+def test_disjoint_supports_are_exact_zeros_and_need_no_quire() -> None:
+    rng = np.random.default_rng(3)
+    a = encode(rng.standard_normal((8, 130)) * 2.0 ** rng.integers(-50, 50, (8, 130)), posit16)
+    b = encode(rng.standard_normal((130, 8)), posit16)
+    a[:4, 65:] = 0
+    b[:65, :4] = 0
+    result = linalg.matmul_codes(a, b, posit16)
+    assert (result.codes[:4, :4] == 0).all()
+    assert result.tiers.zeros + result.tiers.by_range >= 16
+    assert sum((result.tiers.by_range, result.tiers.certified, result.tiers.zeros, result.tiers.quire)) == 64
+
+
+def test_signed_codes_give_signed_results() -> None:
+    a = encode(np.array([[-1.5, 2.0]]), Format(12), np.int16)
+    result = linalg.matmul_codes(a, a.T, Format(12)).codes
+    assert result.dtype == np.int16
+    assert decode(linalg.matmul_codes(a, -a.T, Format(12)).codes, Format(12)).tolist() == [[-6.25]]
+
+
+def test_empty_products() -> None:
+    empty = np.empty((2, 0), np.uint16)
+    assert linalg.matmul_codes(empty, empty.T, posit16).codes.tolist() == [[0, 0], [0, 0]]
+    assert linalg.matmul_codes(np.empty((0, 3), np.uint16), np.empty((3, 2), np.uint16), posit16).codes.shape == (0, 2)
+
+
+def test_shapes_and_formats_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"needs shapes \(m, k\) and \(k, n\), got \(2, 3\) and \(2, 3\)"):
+        linalg.matmul_codes(np.zeros((2, 3), np.uint16), np.zeros((2, 3), np.uint16), posit16)
+    with pytest.raises(FormatError, match="posit64 does not fit the float64 carrier"):
+        linalg.matmul_codes(np.zeros((2, 2), np.uint64), np.zeros((2, 2), np.uint64), Format(64))
