@@ -37,7 +37,7 @@ class PositArray(NDArrayOperatorsMixin):
     >>> x * x + 1
     posit.array([2.0, 7.25, 1.01], 'posit16')
     >>> x[1], float(x[2])
-    (posit.array(2.5, 'posit16'), -0.0999755859375)
+    (posit.array(2.5, 'posit16'), -0.100006103515625)
     """
 
     __slots__ = ("codes", "format")
@@ -241,7 +241,7 @@ class PositArray(NDArrayOperatorsMixin):
         >>> import posit
         >>> x = posit.array([2.5, 1e6], "posit32")
         >>> x.astype("posit8"), x.astype(np.int16), x.astype(np.float16)
-        (posit.array([2.5, 1048576.0], 'posit8'), array([     2, -32768], dtype=int16), array([2.5, inf], dtype=float16))
+        (posit.array([2.5, 1000000.0], 'posit8'), array([     2, -32768], dtype=int16), array([2.5, inf], dtype=float16))
         """
         from posit.conversion import recode, to_floats, to_integers
 

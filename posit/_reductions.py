@@ -78,11 +78,11 @@ def _narrow(signed: Codes, fmt: Format) -> Codes:
 def _sums(rows: Codes, divisor: int, fmt: Format) -> Codes:
     base = min(fmt.min_scale, 0) - 63 - 32 * exact_sums.SPARE - 64
     length = (fmt.max_scale + 34 - base) // 32 + 4
-    wide, out = _int64(rows), np.empty(len(rows), np.int64)
+    wide, out, kernel = _int64(rows), np.empty(len(rows), np.int64), exact_sums.sums()
 
     def run(start: int, stop: int) -> None:
         limbs = np.zeros(length, np.int64)
-        exact_sums.sums(wide[start:stop], divisor, limbs, base, out[start:stop], *_parameters(fmt))
+        kernel(wide[start:stop], divisor, limbs, base, out[start:stop], *_parameters(fmt))
 
     split(len(rows), 10 * rows.size, run)
     return _narrow(out, fmt)
@@ -95,10 +95,10 @@ def _means(rows: Codes, fmt: Format) -> Codes:
 
 
 def _running_products(rows: Codes, fmt: Format) -> Codes:
-    wide, out = _int64(rows), np.empty(len(rows), np.int64)
+    wide, out, kernel = _int64(rows), np.empty(len(rows), np.int64), exact_sums.running_products()
 
     def run(start: int, stop: int) -> None:
-        exact_sums.running_products(wide[start:stop], out[start:stop], *_parameters(fmt))
+        kernel(wide[start:stop], out[start:stop], *_parameters(fmt))
 
     split(len(rows), 40 * rows.size, run)
     return _narrow(out, fmt)
@@ -107,15 +107,15 @@ def _running_products(rows: Codes, fmt: Format) -> Codes:
 def _product(a: Codes, b: Codes, fmt: Format) -> Codes:
     """Exact product of (m, k) and (k, n) codes in whichever way serves the format."""
     if fmt.nbits <= 32 and 2 * max(fmt.max_scale, -fmt.lsb_scale) + 64 <= 1020:
-        return linalg.matmul_codes(a, b, fmt)[0]
+        return linalg.matmul_codes(a, b, fmt).codes
     base = 2 * fmt.min_scale - 128
     length = (2 * fmt.max_scale + 36 - base) // 32 + 4
     left, right = _int64(a), _int64(b.T)
-    out = np.empty((a.shape[0], b.shape[1]), np.int64)
+    out, kernel = np.empty((a.shape[0], b.shape[1]), np.int64), exact_sums.products()
 
     def run(start: int, stop: int) -> None:
         limbs = np.zeros(length, np.int64)
-        exact_sums.products(left[start:stop], right, limbs, base, out[start:stop], *_parameters(fmt))
+        kernel(left[start:stop], right, limbs, base, out[start:stop], *_parameters(fmt))
 
     split(len(left), 50 * left.size * out.shape[1], run)
     return _narrow(out, fmt)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from posit import _buffers
 from posit._kernels import convert
-from posit._kernels.codec import encode_parts
+from posit._rational import from_rational
 from posit._threads import split
 from posit.errors import FormatError
 from posit.formats import Format
@@ -95,24 +95,4 @@ def encode_rational(x: Fraction, fmt: Format) -> int:
     >>> hex(encode_rational(Fraction(1, 10), Format(16)))
     '0x24cd'
     """
-    if x == 0:
-        return 0
-    numerator, denominator = abs(x.numerator), x.denominator
-    scale = numerator.bit_length() - denominator.bit_length()
-    shift = 64 - scale  # quotient of 64 or 65 bits
-    if shift >= 0:
-        quotient, rest = divmod(numerator << shift, denominator)
-    else:
-        quotient, rest = divmod(numerator, denominator << -shift)
-    excess = quotient.bit_length() - 64
-    sticky = rest != 0 or (quotient & ((1 << excess) - 1)) != 0
-    signed = encode_parts(
-        x < 0,
-        excess - shift + 63,
-        np.uint64(quotient >> excess),
-        sticky,
-        fmt.nbits,
-        fmt.es,
-        fmt.max_regime or 0,
-    )
-    return int(signed) & fmt.code_mask
+    return from_rational(x, fmt)

@@ -28,7 +28,11 @@ def from_floats(values: Array, fmt: Format) -> Codes:
         values = values.astype(np.float32)  # float16 and bfloat16 are float32 numbers
     if fmt.nbits <= 32:
         return codec.encode(values, fmt)
-    return _wide(convert.encode_wide, values.astype(np.float64, copy=False), np.dtype(np.int64), fmt, _of(fmt))
+    flat = np.ascontiguousarray(values.astype(np.float64, copy=False)).reshape(-1)
+    out = np.empty(flat.shape, np.int64)
+    kernel = convert.encode_wide()
+    _run(lambda i, j: kernel(flat[i:j], out[i:j], *_of(fmt)), flat.size)
+    return _storage(out, fmt).reshape(values.shape)
 
 
 def to_floats(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
@@ -48,7 +52,8 @@ def to_floats(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
         to_odd = target != np.float64
         moved = _int64(codes, fmt)
         values = np.empty(moved.shape)
-        _run(lambda i, j: convert.decode_wide(moved[i:j], values[i:j], to_odd, *_of(fmt)), moved.size)
+        kernel = convert.decode_wide()
+        _run(lambda i, j: kernel(moved[i:j], values[i:j], to_odd, *_of(fmt)), moved.size)
         values = values.reshape(codes.shape)
     if target in (np.float64, np.float32, np.float16):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -74,13 +79,14 @@ def from_integers(values: Array, fmt: Format) -> Codes:
     have no such value here, as widening them is exact.
 
     >>> from_integers(np.array([1, -2, 10**6]), Format(16))
-    array([16384, 47104, 31713], dtype=uint16)
+    array([16384, 47104, 32244], dtype=uint16)
     """
     unsigned = values.dtype.kind == "u"
     wide = values.astype(np.uint64 if unsigned else np.int64, copy=False).view(np.int64)
     flat = np.ascontiguousarray(wide).reshape(-1)
     out = np.empty(flat.shape, np.int64)
-    _run(lambda i, j: convert.encode_integers(flat[i:j], unsigned, out[i:j], *_of(fmt)), flat.size)
+    kernel = convert.encode_integers()
+    _run(lambda i, j: kernel(flat[i:j], unsigned, out[i:j], *_of(fmt)), flat.size)
     return _storage(out, fmt).reshape(values.shape)
 
 
@@ -102,7 +108,8 @@ def to_integers(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
     moved = _int64(codes, fmt)
     out = np.empty(moved.shape, np.int64)
     limits = int(info.min), int(info.max), -(1 << 63) if info.bits == 64 else 1 << (info.bits - 1)
-    _run(lambda i, j: convert.to_integers(moved[i:j], out[i:j], *limits, *_of(fmt)), moved.size)
+    kernel = convert.to_integers()
+    _run(lambda i, j: kernel(moved[i:j], out[i:j], *limits, *_of(fmt)), moved.size)
     return out.astype(target).reshape(codes.shape)
 
 
@@ -116,7 +123,8 @@ def recode(codes: Codes, source: Format, target: Format) -> Codes:
         return codes.copy()
     moved = _int64(codes, source)
     out = np.empty(moved.shape, np.int64)
-    _run(lambda i, j: convert.recode(moved[i:j], out[i:j], *_of(source), *_of(target)), moved.size)
+    kernel = convert.recode()
+    _run(lambda i, j: kernel(moved[i:j], out[i:j], *_of(source), *_of(target)), moved.size)
     return _storage(out, target).reshape(codes.shape)
 
 
@@ -135,12 +143,3 @@ def _storage(signed: Array, fmt: Format) -> Codes:
 
 def _run(kernel: Any, size: int) -> None:
     split(size, 10 * size, kernel)
-
-
-def _wide(
-    kernel: Any, values: Array, dtype: "np.dtype[np.int64]", fmt: Format, parameters: tuple[int, int, int]
-) -> Codes:
-    flat = np.ascontiguousarray(values).reshape(-1)
-    out = np.empty(flat.shape, dtype)
-    _run(lambda i, j: kernel(flat[i:j], out[i:j], *parameters), flat.size)
-    return _storage(out, fmt).reshape(values.shape)

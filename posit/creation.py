@@ -32,7 +32,7 @@ def array(values: Any, fmt: Format | str) -> PositArray:
 
     >>> array([[1, 2], [3, 1e9]], "posit8")
     posit.array([[1.0, 2.0],
-           [3.0, 16777216.0]], 'posit8')
+                 [3.0, 20000000.0]], 'posit8')
     """
     form = Format.parse(fmt)
     if isinstance(values, PositArray):
@@ -81,7 +81,7 @@ def from_codes(codes: Any, fmt: Format | str) -> PositArray:
         CodeError: codes that are no integers, or out of range.
 
     >>> from_codes([0x4C91, 0x8000], "posit16")
-    posit.array([3.1416, NaR], 'posit16')
+    posit.array([3.142, NaR], 'posit16')
     """
     from posit.codec import signed_storage, to_unsigned
 

@@ -42,3 +42,7 @@ class UnknownFunctionError(PositError, LookupError):
 
 class TextError(PositError, ValueError):
     """Text that is not a number."""
+
+
+class MissingReferenceError(PositError, ImportError):
+    """A witness that is not installed, or does not offer what was asked."""

@@ -43,7 +43,7 @@ def certified(
     slack += error
     low = encode(np.subtract(approximation, slack, out=end), fmt, storage)
     high = encode(np.add(approximation, slack, out=end), fmt, storage)
-    undecided = np.flatnonzero(low != high)
+    undecided = np.flatnonzero(np.not_equal(low, high, out=_buffers.empty(low.shape, np.bool_)))
     if undecided.size:
         spare = 8 * low.dtype.itemsize - fmt.nbits
         settled = np.array([exact(int(index)) for index in undecided], np.uint64).astype(fmt.storage)

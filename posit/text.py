@@ -21,7 +21,7 @@ def shortest(code: int, fmt: Format) -> str:
     Plain from 1e-5 to 1e16, otherwise with an exponent, like Python's floats.
 
     >>> shortest(0x4C91, Format(16)), shortest(0x7FFF, Format(16)), shortest(0x8000, Format(16))
-    ('3.1416', '7e+16', 'NaR')
+    ('3.142', '7e+16', 'NaR')
     """
     value = to_rational(code, fmt)
     if value is None:
@@ -106,7 +106,7 @@ def parse(text: "str | list[str] | np.ndarray[tuple[int, ...], np.dtype[np.str_]
         TextError: not a decimal number.
 
     >>> parse("3.1416", "posit16"), parse(["1e-40", "NaR"], "bposit16")
-    (posit.array(3.1416, 'posit16'), posit.array([1e-40, NaR], 'bposit16'))
+    (posit.array(3.142, 'posit16'), posit.array([1e-40, NaR], 'bposit16'))
     """
     form = Format.parse(fmt)
     given = np.asarray(text)

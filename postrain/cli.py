@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from postrain import __version__
+from postrain.bench.commands import bench
 from postrain.errors import PostrainError
 from postrain.options import CompareOptions
 
@@ -39,12 +40,20 @@ def main(argv: list[str] | None = None) -> int:
         app(args=argv, prog_name="postrain")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except Exception as error:
+        if not isinstance(error, _errors_on_purpose()):
+            raise
+        _complain(" ".join(str(error).split()))
+        return 2
     return 0
 
 
 def main_entry() -> None:
     """Run as the program ``postrain``."""
     sys.exit(main())
+
+
+app.add_typer(bench, name="bench")
 
 
 def _show_version(wanted: bool) -> None:
@@ -86,11 +95,6 @@ def compare(
     except KeyboardInterrupt:
         _complain(f"interrupted; {_last_checkpoint(bars)}")
         code = 130
-    except Exception as error:
-        if not isinstance(error, _errors_on_purpose()):
-            raise
-        _complain(" ".join(str(error).split()))
-        code = 2
     raise typer.Exit(code)
 
 

@@ -25,6 +25,10 @@ class RecipeError(PostrainError, ValueError):
     """A recipe asks for something the model or the optimizer cannot do."""
 
 
+class MeasurementError(PostrainError, RuntimeError):
+    """The process that measures memory failed, or was asked for something it cannot build."""
+
+
 class ReportError(PostrainError, ValueError):
     """Results are incomplete or contradict each other, so no report is made of them."""
 

@@ -189,4 +189,5 @@ def gelu(x: Floats) -> Bounded:
 
 def softplus(x: Floats) -> Floats:
     """log(1 + e**x) as a sum of two nonnegative terms."""
-    return np.maximum(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))), _TINY)
+    result: Floats = np.maximum(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))), _TINY)
+    return result

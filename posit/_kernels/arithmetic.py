@@ -17,7 +17,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from posit._kernels import lanes, odd, wide
+import posit._kernels.lanes as lanes
+import posit._kernels.odd as odd
+import posit._kernels.wide as wide
 from posit._kernels.codec import from_float, to_float
 from posit._kernels.lanes import add_odd, from_float32, to_float32
 

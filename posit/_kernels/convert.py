@@ -5,7 +5,8 @@ from functools import cache
 import numba
 import numpy as np
 
-from posit._kernels import lanes, wide
+import posit._kernels.lanes as lanes
+import posit._kernels.wide as wide
 from posit._kernels.codec import code_mask, from_float, to_float
 from posit._kernels.lanes import from_float32, to_float32
 
@@ -64,43 +65,68 @@ _FLOATS = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _N = numba.int64
 
 
-@numba.njit(numba.void(_FLOATS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
-def encode_wide(values, out, n, es, rs):
-    """float64 to codes."""
-    for t in range(len(values)):
-        out[t] = wide.from_float(values[t], n, es, rs)
+@cache
+def encode_wide():
+    """Kernel (values, out, n, es, rs): float64 to codes."""
+
+    @numba.njit(numba.void(_FLOATS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    def kernel(values, out, n, es, rs):
+        for t in range(len(values)):
+            out[t] = wide.from_float(values[t], n, es, rs)
+
+    return kernel
 
 
-@numba.njit(numba.void(_CODES, numba.float64[::1], numba.boolean, _N, _N, _N), nogil=True, cache=True)
-def decode_wide(codes, out, to_odd, n, es, rs):
-    """Codes to float64, rounded to nearest, or to odd for one more rounding."""
-    for t in range(len(codes)):
-        out[t] = wide.to_float(codes[t], to_odd, n, es, rs)
+@cache
+def decode_wide():
+    """Kernel (codes, out, to_odd, n, es, rs): Codes to float64, rounded to nearest, or to odd for one more rounding."""
+
+    @numba.njit(numba.void(_CODES, numba.float64[::1], numba.boolean, _N, _N, _N), nogil=True, cache=True)
+    def kernel(codes, out, to_odd, n, es, rs):
+        for t in range(len(codes)):
+            out[t] = wide.to_float(codes[t], to_odd, n, es, rs)
+
+    return kernel
 
 
-@numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
-def recode(codes, out, n, es, rs, m, es_m, rs_m):
-    """Codes of one format to codes of another."""
-    for t in range(len(codes)):
-        out[t] = wide.convert(codes[t], n, es, rs, m, es_m, rs_m)
+@cache
+def recode():
+    """Kernel (codes, out, n, es, rs, m, es_m, rs_m): Codes of one format to codes of another."""
+
+    @numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
+    def kernel(codes, out, n, es, rs, m, es_m, rs_m):
+        for t in range(len(codes)):
+            out[t] = wide.convert(codes[t], n, es, rs, m, es_m, rs_m)
+
+    return kernel
 
 
-@numba.njit(numba.void(_CODES, numba.boolean, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
-def encode_integers(integers, are_unsigned, out, n, es, rs):
-    """int64, or the bits of uint64, to codes; the int64 with only its first bit set is NaR."""
-    for t in range(len(integers)):
-        negative = not are_unsigned and integers[t] < 0
-        magnitude = np.uint64(-integers[t] if negative else integers[t])
-        code = wide.from_unsigned(magnitude, negative, n, es, rs)
-        out[t] = wide.nar(n) if negative and magnitude == np.uint64(1 << 63) else code
+@cache
+def encode_integers():
+    """Kernel (integers, are_unsigned, out, n, es, rs): int64, or the bits of uint64, to codes; the int64 with only its first bit set is NaR."""
+
+    @numba.njit(numba.void(_CODES, numba.boolean, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    def kernel(integers, are_unsigned, out, n, es, rs):
+        for t in range(len(integers)):
+            negative = not are_unsigned and integers[t] < 0
+            magnitude = np.uint64(-integers[t] if negative else integers[t])
+            code = wide.from_unsigned(magnitude, negative, n, es, rs)
+            out[t] = wide.nar(n) if negative and magnitude == np.uint64(1 << 63) else code
+
+    return kernel
 
 
-@numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
-def to_integers(codes, out, low, high, outside, n, es, rs):
-    """Codes to integers, nearest (ties to even); NaR and what is not in low .. high give `outside`."""
-    for t in range(len(codes)):
-        if wide.signed(codes[t], n) == wide.nar(n):
-            out[t] = outside
-            continue
-        whole, overflow = wide.to_integer(codes[t], 0, n, es, rs)
-        out[t] = outside if overflow or whole < low or whole > high else whole
+@cache
+def to_integers():
+    """Kernel (codes, out, low, high, outside, n, es, rs): Codes to integers, nearest (ties to even); NaR and what is not in low .. high give `outside`."""
+
+    @numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
+    def kernel(codes, out, low, high, outside, n, es, rs):
+        for t in range(len(codes)):
+            if wide.signed(codes[t], n) == wide.nar(n):
+                out[t] = outside
+                continue
+            whole, overflow = wide.to_integer(codes[t], 0, n, es, rs)
+            out[t] = outside if overflow or whole < low or whole > high else whole
+
+    return kernel

@@ -4,10 +4,12 @@ Rows of (m, k) codes.  The accumulator is that of `posit._kernels.limbs`: 32-bit
 2**base.
 """
 
+from functools import cache
+
 import numba
 import numpy as np
 
-from posit._kernels import wide
+import posit._kernels.wide as wide
 from posit._kernels.codec import parts
 from posit._kernels.intrinsics import mulhi64
 from posit._kernels.limbs import ADDS_BEFORE_FOLD, add, fold, to_code
@@ -43,56 +45,71 @@ def divide(limbs, divisor):
             limbs[t] = -limbs[t]
 
 
-@numba.njit(numba.void(_ROWS, _N, numba.int64[::1], _N, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
-def sums(codes, divisor, limbs, base, out, n, es, rs):
-    """out[i] = sum of row i / divisor, rounded once; NaR where the row has one."""
-    for i in range(codes.shape[0]):
-        limbs[:] = 0
-        real = True
-        for t in range(codes.shape[1]):
-            code = wide.signed(codes[i, t], n)
-            if code == wide.nar(n):
-                real = False
-                break
-            if code != 0:
-                negative, scale, significand = parts(code, n, es, rs)
-                add(limbs, negative, significand, scale - 63 - base)
-            if (t + 1) % ADDS_BEFORE_FOLD == 0:
-                fold(limbs)
-        if real and divisor != 1:
-            divide(limbs, divisor)
-        out[i] = to_code(limbs, base, n, es, rs) if real else wide.nar(n)
+@cache
+def sums():
+    """Kernel (codes, divisor, limbs, base, out, n, es, rs): out[i] = sum of row i / divisor, rounded once; NaR where the row has one."""
 
-
-@numba.njit(numba.void(_ROWS, _ROWS, numba.int64[::1], _N, numba.int64[:, ::1], _N, _N, _N), nogil=True, cache=True)
-def products(a, b, limbs, base, out, n, es, rs):
-    """out[i, j] = dot product of row i of `a` with row j of `b`, rounded once; any n <= 64."""
-    for i in range(a.shape[0]):
-        for j in range(b.shape[0]):
+    @numba.njit(numba.void(_ROWS, _N, numba.int64[::1], _N, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    def kernel(codes, divisor, limbs, base, out, n, es, rs):
+        for i in range(codes.shape[0]):
             limbs[:] = 0
             real = True
-            for t in range(a.shape[1]):
-                x, y = wide.signed(a[i, t], n), wide.signed(b[j, t], n)
-                if x == wide.nar(n) or y == wide.nar(n):
+            for t in range(codes.shape[1]):
+                code = wide.signed(codes[i, t], n)
+                if code == wide.nar(n):
                     real = False
                     break
-                if x != 0 and y != 0:
-                    negative_x, scale_x, significand_x = parts(x, n, es, rs)
-                    negative_y, scale_y, significand_y = parts(y, n, es, rs)
-                    place = scale_x + scale_y - 126 - base
-                    negative = negative_x != negative_y
-                    add(limbs, negative, significand_x * significand_y, place)
-                    add(limbs, negative, mulhi64(significand_x, significand_y), place + 64)
-                if (t + 1) % (ADDS_BEFORE_FOLD // 2) == 0:
+                if code != 0:
+                    negative, scale, significand = parts(code, n, es, rs)
+                    add(limbs, negative, significand, scale - 63 - base)
+                if (t + 1) % ADDS_BEFORE_FOLD == 0:
                     fold(limbs)
-            out[i, j] = to_code(limbs, base, n, es, rs) if real else wide.nar(n)
+            if real and divisor != 1:
+                divide(limbs, divisor)
+            out[i] = to_code(limbs, base, n, es, rs) if real else wide.nar(n)
+
+    return kernel
 
 
-@numba.njit(numba.void(_ROWS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
-def running_products(codes, out, n, es, rs):
-    """out[i] = product of row i from first to last, rounded after each factor; 1 for an empty row."""
-    for i in range(codes.shape[0]):
-        total = np.int64(1) << (n - 2)
-        for t in range(codes.shape[1]):
-            total = wide.mul(total, codes[i, t], n, es, rs)
-        out[i] = total
+@cache
+def products():
+    """Kernel (a, b, limbs, base, out, n, es, rs): out[i, j] = dot product of row i of `a` with row j of `b`, rounded once; any n <= 64."""
+
+    @numba.njit(numba.void(_ROWS, _ROWS, numba.int64[::1], _N, numba.int64[:, ::1], _N, _N, _N), nogil=True, cache=True)
+    def kernel(a, b, limbs, base, out, n, es, rs):
+        for i in range(a.shape[0]):
+            for j in range(b.shape[0]):
+                limbs[:] = 0
+                real = True
+                for t in range(a.shape[1]):
+                    x, y = wide.signed(a[i, t], n), wide.signed(b[j, t], n)
+                    if x == wide.nar(n) or y == wide.nar(n):
+                        real = False
+                        break
+                    if x != 0 and y != 0:
+                        negative_x, scale_x, significand_x = parts(x, n, es, rs)
+                        negative_y, scale_y, significand_y = parts(y, n, es, rs)
+                        place = scale_x + scale_y - 126 - base
+                        negative = negative_x != negative_y
+                        add(limbs, negative, significand_x * significand_y, place)
+                        add(limbs, negative, mulhi64(significand_x, significand_y), place + 64)
+                    if (t + 1) % (ADDS_BEFORE_FOLD // 2) == 0:
+                        fold(limbs)
+                out[i, j] = to_code(limbs, base, n, es, rs) if real else wide.nar(n)
+
+    return kernel
+
+
+@cache
+def running_products():
+    """Kernel (codes, out, n, es, rs): out[i] = product of row i from first to last, rounded after each factor; 1 for an empty row."""
+
+    @numba.njit(numba.void(_ROWS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    def kernel(codes, out, n, es, rs):
+        for i in range(codes.shape[0]):
+            total = np.int64(1) << (n - 2)
+            for t in range(codes.shape[1]):
+                total = wide.mul(total, codes[i, t], n, es, rs)
+            out[i] = total
+
+    return kernel

@@ -9,7 +9,8 @@ from functools import cache
 import numba
 import numpy as np
 
-from posit._kernels.codec import code_mask, from_float, to_float
+from posit._kernels import carrier
+from posit._kernels.codec import code_mask
 from posit._kernels.intrinsics import bits_float, float_bits
 from posit._kernels.limbs import ADDS_BEFORE_FOLD, add, fold, to_code
 
@@ -47,6 +48,7 @@ def decode(n, es, rs, storage):
     to 0 and marks its row and column.  The values go to out[:, offset:]; further columns are left alone.
     """
     codes_type = numba.types.Array(numba.from_dtype(storage), 2, "C", readonly=True)
+    small, _, _ = carrier.constants(n, es, rs)
 
     @numba.njit(
         numba.void(codes_type, _F2, numba.int64, _F1, _F1, _U8, _U8, numba.boolean),
@@ -59,7 +61,7 @@ def decode(n, es, rs, storage):
         for r in range(rows):
             row = out[r, offset : offset + columns]
             for c in range(columns):
-                row[c] = to_float(codes[r, c], n, es, rs)
+                row[c] = carrier.decode(codes[r, c], n, es, rs, small)
             total = 0.0
             for c in range(columns):
                 total += row[c]
@@ -92,6 +94,7 @@ def certify(n, es, rs, storage):
     """
     codes_type = numba.types.Array(numba.from_dtype(storage), 2, "C")
     mask = code_mask(n, storage)
+    small, smallest, largest = carrier.constants(n, es, rs)
 
     @numba.njit(
         numba.void(
@@ -113,8 +116,8 @@ def certify(n, es, rs, storage):
                 value = row[j]
                 by_range = span_i * span_b[j] < limit
                 bound = 0.0 if by_range else bound_i * norm_b[j] + abs(value) * 4.440892098500626e-16
-                low = from_float(value - bound, n, es, rs)
-                high = from_float(value + bound, n, es, rs)
+                low = carrier.encode(value - bound, n, es, rs, small, smallest, largest)
+                high = carrier.encode(value + bound, n, es, rs, small, smallest, largest)
                 coded[j] = low & mask
                 row[j] = value if low == high else np.nan
                 exact += 1 if by_range else 0

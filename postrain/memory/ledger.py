@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -78,7 +78,7 @@ class Ledger:
         self._lock = threading.RLock()  # reentrant: a finalizer may run while it is held
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> Self:
         self._stack.enter_context(_buffers.listening(self._add_array))
         self._stack.enter_context(_Watch(self))
         return self
@@ -179,7 +179,11 @@ class _Watch(TorchDispatchMode):
         self._ledger = ledger
 
     def __torch_dispatch__(
-        self, op: Any, types: tuple[type, ...], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        op: Any,
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs, since, ledger = kwargs or {}, self._ledger.made(), self._ledger
         if any(issubclass(kind, PositTensor) for kind in types):

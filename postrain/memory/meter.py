@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from numpy._core import _multiarray_umath
 from torch.profiler import ProfilerActivity, profile
@@ -27,7 +27,13 @@ Event = tuple[int, int]  #: time in nanoseconds, bytes (negative where freed)
 
 
 class _Allocator(ctypes.Structure):
-    _fields_ = (("ctx", _POINTER), ("malloc", _MALLOC), ("calloc", _CALLOC), ("realloc", _REALLOC), ("free", _FREE))
+    _fields_ = (
+        ("ctx", _POINTER),
+        ("malloc", _MALLOC),
+        ("calloc", _CALLOC),
+        ("realloc", _REALLOC),
+        ("free", _FREE),
+    )
 
 
 class _Handler(ctypes.Structure):
@@ -110,12 +116,12 @@ class Meter:
         self._profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
         self._windows: dict[str, tuple[int, int]] = {}
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> Self:
         self._profiler.__enter__()  # type: ignore[no-untyped-call]  # torch leaves it so
         self._numpy.install()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._numpy.remove()
         self._profiler.__exit__(*error)  # type: ignore[no-untyped-call]  # as above
 

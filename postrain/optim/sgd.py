@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from posit.fused import combine
+from posit.fused import axpy
 from posit.torch import PositTensor
 from postrain.errors import NaRError, RecipeError
 
@@ -78,10 +78,10 @@ class SGD(torch.optim.Optimizer):
                 state["momentum"] = PositTensor(grad.codes.contiguous().clone(), fmt)
             else:
                 held = state["momentum"].codes.numpy()
-                combine(momentum, held, 1.0, step, fmt, out=held)
+                axpy(momentum, held, step, fmt, out=held)
             step = state["momentum"].codes.numpy()
         weights = parameter.codes.detach().numpy()
-        combine(1.0, weights, -lr, step, fmt, out=weights)
+        axpy(-lr, step, weights, fmt, out=weights)
 
 
 def _names(group: dict[str, Any]) -> list[str]:

@@ -46,8 +46,11 @@ def root_n(x: Fraction, n: int) -> Any:
 
 def hypot(x: Fraction, y: Fraction) -> Any:
     """The length of (x, y)."""
-    with mp.workprec(8 * PRECISION):
-        return mp.sqrt(number(x * x + y * y)) if x or y else mp.zero
+    if x == 0 or y == 0:
+        return number(abs(x + y))
+    apart = abs(mp.mag(number(x)) - mp.mag(number(y)))
+    with mp.workprec(PRECISION + 2 * apart):  # the sum of squares is exact
+        return mp.sqrt(number(x) ** 2 + number(y) ** 2)
 
 
 def arc_tan2(y: Fraction, x: Fraction) -> Any:

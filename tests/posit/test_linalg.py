@@ -23,7 +23,10 @@ Codes = npt.NDArray[np.integer]
 def truth(a: Codes, b: Codes, fmt: Format, addend: Codes | None = None) -> list[list[int]]:
     extra = [0] * b.shape[1] if addend is None else [int(code) for code in addend]
     return [
-        [exact.dot([int(x) for x in row], [int(y) for y in b[:, j]], fmt, extra[j]) for j in range(b.shape[1])]
+        [
+            exact.dot([int(x) for x in row], [int(y) for y in b[:, j]], fmt, extra[j])
+            for j in range(b.shape[1])
+        ]
         for row in a
     ]
 
@@ -39,7 +42,11 @@ def test_products_of_any_codes_equal_rationals(fmt: Format, data: st.DataObject)
     m, k, n = (data.draw(st.integers(1, 4)) for _ in range(3))
     numbers = data.draw(st.lists(corner_codes(fmt), min_size=m * k + k * n + n, max_size=m * k + k * n + n))
     flat = np.array(numbers, fmt.storage)
-    a, b, addend = flat[: m * k].reshape(m, k), flat[m * k : m * k + k * n].reshape(k, n), flat[m * k + k * n :]
+    a, b, addend = (
+        flat[: m * k].reshape(m, k),
+        flat[m * k : m * k + k * n].reshape(k, n),
+        flat[m * k + k * n :],
+    )
     assert linalg.matmul_codes(a, b, fmt, addend=addend).codes.tolist() == truth(a, b, fmt, addend)
 
 
@@ -142,7 +149,9 @@ def test_signed_codes_give_signed_results() -> None:
 def test_empty_products() -> None:
     empty = np.empty((2, 0), np.uint16)
     assert linalg.matmul_codes(empty, empty.T, posit16).codes.tolist() == [[0, 0], [0, 0]]
-    assert linalg.matmul_codes(np.empty((0, 3), np.uint16), np.empty((3, 2), np.uint16), posit16).codes.shape == (0, 2)
+    assert linalg.matmul_codes(
+        np.empty((0, 3), np.uint16), np.empty((3, 2), np.uint16), posit16
+    ).codes.shape == (0, 2)
 
 
 def test_shapes_and_formats_that_do_not_fit_are_refused() -> None:

@@ -8,7 +8,7 @@ import torch
 from posit.codec import Codes
 from posit.errors import NoRuleError
 from posit.formats import Format
-from posit.fused import combine
+from posit.fused import axpy
 from posit.torch.ops.views import scalar_code
 from posit.torch.tensor import PositTensor, register_rule, same_format, to_numpy, wrap
 
@@ -50,7 +50,7 @@ def _add(op: Any, x: Any, y: Any, *, alpha: float = 1) -> PositTensor:
         raise NoRuleError(f"{op} of a PositTensor and a Python number has no rule yet; make the number a posit_tensor")
     fmt = same_format(op, x, y)
     left, right = torch.broadcast_tensors(x.codes, y.codes)
-    codes = combine(1.0, _contiguous(left), sign * alpha, _contiguous(right), fmt)
+    codes = axpy(sign * alpha, _contiguous(right), _contiguous(left), fmt)
     if op in (aten.add_.Tensor, aten.sub_.Tensor):
         x.codes.copy_(torch.from_numpy(codes))
         return x  # type: ignore[no-any-return]
@@ -70,7 +70,7 @@ def _scale(op: Any, x: Any, y: Any) -> PositTensor:
         if np.frexp(factor)[0] != 0.5:
             raise NoRuleError(f"{op} by {y} has no rule for PositTensor yet; only division by a power of two has")
     codes = _contiguous(x.codes)
-    return wrap(combine(factor, codes, 0.0, codes, x.format), x.format)
+    return wrap(axpy(factor, codes, np.zeros_like(codes), x.format), x.format)
 
 
 def _contiguous(codes: torch.Tensor) -> Codes:

@@ -35,7 +35,9 @@ def signed(code: int, fmt: Format) -> int:
     return code - (1 << fmt.nbits) if code >= fmt.nar else code
 
 
-@pytest.mark.parametrize(("fmt", "size"), [(posit8, 1), (posit16, 2), (posit32, 4), (Format(12, 1), 2)], ids=str)
+@pytest.mark.parametrize(
+    ("fmt", "size"), [(posit8, 1), (posit16, 2), (posit32, 4), (Format(12, 1), 2)], ids=str
+)
 def test_the_storage_is_the_codes(fmt: Format, size: int) -> None:
     x = random((3, 5), fmt)
     assert x.codes.untyped_storage().nbytes() == 15 * size
@@ -135,14 +137,18 @@ def test_relu_passes_nar_on() -> None:
 
 @pytest.mark.parametrize("fmt", [posit16, posit32], ids=str)
 def test_log_softmax_is_correctly_rounded(fmt: Format) -> None:
-    x = posit_tensor(torch.tensor([[1.0, 2.0, -3.0], [0.0, 40.0, -900.0], [50.0, 1e-7, 50.0], [2.0, 2.0, 2.0]]), fmt)
+    x = posit_tensor(
+        torch.tensor([[1.0, 2.0, -3.0], [0.0, 40.0, -900.0], [50.0, 1e-7, 50.0], [2.0, 2.0, 2.0]]), fmt
+    )
     rows = np.array(fractions(x), object).reshape(4, 3)
     got = functional.log_softmax(x, dim=1).codes.reshape(-1).tolist()
     with mpmath.workprec(4000):
         for index, code in enumerate(got):
             row = [mpmath.mpf(v.numerator) / v.denominator for v in rows[index // 3]]
             true = row[index % 3] - mpmath.log(mpmath.fsum(mpmath.exp(v) for v in row))
-            assert code == signed(exact.nearest(Fraction(int(true * mpmath.mpf(2) ** 3000), 2**3000), fmt), fmt)
+            assert code == signed(
+                exact.nearest(Fraction(int(true * mpmath.mpf(2) ** 3000), 2**3000), fmt), fmt
+            )
 
 
 def test_a_single_class_has_log_probability_zero() -> None:

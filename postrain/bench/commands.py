@@ -1,0 +1,45 @@
+"""The commands of ``postrain bench``: each measures in this run, prints a table, and stores nothing."""
+
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed and accuracy beside their peers, in one run.")
+_Format = Annotated[str, typer.Option("--format", help="Posit format, e.g. posit16.")]
+
+
+@bench.command()
+def training(format_: _Format = "posit16", repeats: Annotated[int, typer.Option(min=1)] = 15) -> None:
+    """Time a training step of the 784-512-256-10 MLP, batch 128, beside torch's float32."""
+    from postrain.bench.step import step_times
+    from postrain.progress import Bars
+    from postrain.recipe import Recipe
+
+    recipe = Recipe(format_)
+    with Bars() as bars:
+        times = step_times(recipe, bars, repeats)
+    for time in times:
+        typer.echo(
+            f"{time.network}, batch {time.batch}: {time.arithmetic} {1e3 * time.seconds:.2f} ms, "
+            f"float32 {1e3 * time.float32_seconds:.2f} ms, ratio {time.ratio:.2f} (medians of {repeats})"
+        )
+
+
+@bench.command()
+def digits(
+    format_: _Format = "posit16",
+    seeds: Annotated[int, typer.Option(min=1)] = 5,
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+) -> None:
+    """Compare the test accuracy on the 8x8 digits over several seeds with float32's."""
+    from postrain.bench.seeds import digits_scores
+    from postrain.progress import Bars
+    from postrain.recipe import Recipe
+
+    recipe = Recipe(format_)
+    with Bars() as bars:
+        found = digits_scores(recipe, seeds, epochs, bars)
+    for name, scores in ((found.arithmetic, found.scores), ("float32", found.float32_scores)):
+        listed = " ".join(f"{100 * score:.2f}" for score in scores)
+        typer.echo(f"{name:10} test accuracy % by seed: {listed}; mean {100 * sum(scores) / len(scores):.2f}")
+    typer.echo(f"difference of the means: {found.difference:+.2f} points")

@@ -1,0 +1,8 @@
+"""The memory accountant: bytes by purpose at the peak of inference and of a training step, predicted and measured.
+
+This package itself imports neither torch nor numba: `account` measures in a process of its own.
+"""
+
+from postrain.memory.account import Case, Footprint, account
+
+__all__ = ["Case", "Footprint", "account"]

@@ -1,0 +1,93 @@
+"""The process in which a case is measured: a `Case` as JSON on stdin, its footprint as JSON on stdout.
+
+Run by `postrain.memory.account`.  Everything is built and run once and thrown away, so that kernels, tables and
+thread pools exist; then the meter starts, and everything is built again.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from postrain.errors import PostrainError
+from postrain.memory.account import Case
+from postrain.memory.ledger import Ledger
+from postrain.memory.meter import Meter, process_peak, reset_process_peak
+from postrain.memory.predict import predict
+from postrain.memory.steps import actions, build, real
+from postrain.report.schema import Account
+
+_WORTH_READING = 64 * 2**20  # predicted bytes above which the process' own peak says something
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Predict and measure a case in this process, which must be fresh and must end with `os._exit`."""
+    started = time.perf_counter()
+    predicted = dict(zip(("inference", "training"), predict(case), strict=True))
+    for _, action in actions(lambda: real(case), case):
+        action.run()
+    del action
+    gc.collect()
+    gc.disable()
+    grown = _process_peaks(case) if predicted["training"].total >= _WORTH_READING else {}
+    by_purpose, peaks = _peaks(case)
+    found: dict[str, Any] = {
+        name: {
+            "predicted": asdict(predicted[name]),
+            "measured": asdict(by_purpose[name]),
+            "measured_peak": peaks[name],
+        }
+        for name in predicted
+    }
+    found |= {f"process_{name}": grown.get(name) for name in predicted}
+    found["parameters"] = sum(parameter.numel() for parameter in build(case).model.parameters())
+    return found | {"seconds": time.perf_counter() - started}
+
+
+def _peaks(case: Case) -> tuple[dict[str, Account], dict[str, int]]:
+    """By the ledger, and in another run of the same action by the meter alone, whose count starts before the model."""
+    by_purpose = {}
+    with Meter() as meter:
+        for name, action in actions(lambda: real(case), case):
+            with meter.window(name):
+                action.run()
+            with Ledger() as ledger:
+                action.enter(ledger)
+                action.run(ledger)
+            by_purpose[name] = ledger.peak()
+            del action, ledger
+    return by_purpose, meter.peaks()
+
+
+def _process_peaks(case: Case) -> dict[str, int]:
+    """Growth of the resident memory from before the model is built to the peak of each action."""
+    grown: dict[str, int] = {}
+    before = reset_process_peak()
+    if before is not None:
+        for name, action in actions(lambda: real(case), case):
+            reset_process_peak()
+            action.run()
+            grown[name] = process_peak() - before
+            del action
+    return grown
+
+
+def main() -> int:
+    """Read a case, write its footprint; errors are one line on stderr."""
+    try:
+        found = measure(Case(**json.load(sys.stdin)))
+    except PostrainError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # the way out of this process
+        return 2
+    json.dump(found, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # arrays that live on must not be freed through the meter's allocator

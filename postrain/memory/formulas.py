@@ -1,0 +1,124 @@
+"""What an operator on posits holds besides its result when it holds most: bytes from shapes, by operator.
+
+Counted from the code of `posit.linalg.matmul_codes`, `posit.rounding.certified` and `postrain.geometric`; tests compare
+them with measurements.  Views, copies and fused updates hold nothing worth counting.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ga.plan import plan_from_key
+from posit import Format
+
+aten, ga = torch.ops.aten, torch.ops.ga
+
+_DOUBLE = 8
+
+
+def posit_workspace(op: Any, args: tuple[Any, ...], result: Any, fmt: Format) -> int:
+    """Bytes that `op` holds at its own peak, its result not counted; 0 for an operator without a formula.
+
+    >>> x = torch.empty(4, 8, device="meta")
+    >>> posit_workspace(aten.mm.default, (x, x.T), None, Format(16))  # 2 * 4 * 8 + 4 * 4 doubles, and row statistics
+    840
+    """
+    formula = _FORMULAS.get(op)
+    return 0 if formula is None else formula(args, fmt.storage.itemsize)
+
+
+def product_workspace(m: int, k: int, n: int) -> int:
+    """Of an exact product (m, k) by (k, n): decoded factors, their statistics, the float64 product, supports.
+
+    Per row of each factor: norm, lowest bit, NaR mark, and the larger of its span and its support words.
+    """
+    rows = m + n
+    per_row = 2 * _DOUBLE + 1 + _DOUBLE * max(1, math.ceil(k / 64))
+    return _DOUBLE * (rows * k + m * n) + rows * per_row
+
+
+def _mm(args: tuple[Any, ...], width: int) -> int:
+    (m, k), n = args[0].shape, args[1].shape[1]
+    return product_workspace(m, k, n)
+
+
+def _addmm(args: tuple[Any, ...], width: int) -> int:
+    (m, k), n = args[1].shape, args[2].shape[1]
+    return product_workspace(m, k + 1, n)  # the addend is one more term
+
+
+def _sum(args: tuple[Any, ...], width: int) -> int:
+    """A product with a column of ones."""
+    x = args[0]
+    dims = args[1] if len(args) > 1 and args[1] else range(x.ndim)
+    reduced = math.prod(x.shape[dim] for dim in dims)
+    return product_workspace(x.numel() // max(reduced, 1), reduced, 1) + width * reduced
+
+
+def _threshold_backward(args: tuple[Any, ...], width: int) -> int:
+    """Three masks while they are joined, before the result exists; one beside the result."""
+    return int(args[0].numel()) * max(3 - width, 1)
+
+
+def certified_workspace(elements: int, width: int) -> int:
+    """Of `posit.rounding.certified`: slack and end of the interval, the other end's codes, their comparison."""
+    return elements * (2 * _DOUBLE + width + 1)
+
+
+def _elementwise(doubles: int) -> Callable[[tuple[Any, ...], int], int]:
+    """A formula over so many float64 arrays of the first argument's size, then `certified`."""
+
+    def formula(args: tuple[Any, ...], width: int) -> int:
+        elements = args[0].numel()
+        return int(doubles * _DOUBLE * elements + certified_workspace(elements, width))
+
+    return formula
+
+
+def _geometric(args: tuple[Any, ...], planes: int, kept: int, operands: int, width: int) -> int:
+    """Decoded operands, values and bounds; while summing three planes of the batch, then `certified`."""
+    factors = args[:operands]
+    batch = math.prod(np.broadcast_shapes(*(tuple(factor.shape[1:]) for factor in factors)))
+    elements = planes * kept
+    held = _DOUBLE * (sum(factor.numel() for factor in factors) + 2 * elements)
+    return int(held + max(3 * _DOUBLE * batch - width * elements, certified_workspace(elements, width)))
+
+
+def _product(args: tuple[Any, ...], width: int) -> int:
+    shapes = (tuple(factor.shape[1:]) for factor in args[:2])
+    return _geometric(
+        args, len(plan_from_key(args[2]).out), math.prod(np.broadcast_shapes(*shapes)), 2, width
+    )
+
+
+def _weighted_product(args: tuple[Any, ...], width: int) -> int:
+    shapes = (tuple(factor.shape[1:]) for factor in args[:3])
+    return _geometric(
+        args, len(plan_from_key(args[3]).out), math.prod(np.broadcast_shapes(*shapes)), 3, width
+    )
+
+
+def _grad_weight(args: tuple[Any, ...], width: int) -> int:
+    return _geometric(args, args[4][0], math.prod(args[4][1:]), 3, width)
+
+
+_FORMULAS: dict[Any, Callable[[tuple[Any, ...], int], int]] = {
+    aten.mm.default: _mm,
+    aten.addmm.default: _addmm,
+    aten.sum.default: _sum,
+    aten.sum.dim_IntList: _sum,
+    aten.threshold_backward.default: _threshold_backward,
+    aten._log_softmax.default: _elementwise(3),  # values, approximation, error
+    aten._log_softmax_backward_data.default: _elementwise(
+        6
+    ),  # two operands, share, size, error, approximation
+    aten.nll_loss_forward.default: _elementwise(1),
+    aten.mse_loss.default: _elementwise(4),  # two operands, difference, square
+    aten.mse_loss_backward.default: _elementwise(4),  # two operands, approximation, error
+    ga.product.default: _product,
+    ga.weighted_product.default: _weighted_product,
+    ga.weighted_product_grad_weight.default: _grad_weight,
+}

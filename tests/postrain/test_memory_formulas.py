@@ -1,0 +1,70 @@
+"""The formulas for workspace against tracemalloc, which sees every NumPy buffer, counted by posit or not."""
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import postrain.geometric  # noqa: F401  (rules for geometric products)
+from ga import VGA3, Layout, plan_for
+from posit import Format
+from posit.torch import PositTensor, posit_tensor
+from postrain.memory.formulas import posit_workspace
+
+aten, ga = torch.ops.aten, torch.ops.ga
+
+FORMATS = [Format.parse(name) for name in ("posit8", "posit16", "posit32")]
+
+
+def numpy_peak(run: Callable[[], Any]) -> int:
+    """Most bytes that NumPy held at once beyond those held before."""
+    run()  # compiles
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        run()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+def rounded(shape: tuple[int, ...], fmt: Format) -> PositTensor:
+    return posit_tensor(torch.randn(shape, generator=torch.Generator().manual_seed(len(shape))), fmt)
+
+
+def operations(fmt: Format) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    """Operators with arguments large enough that Python's own objects do not matter."""
+    a, b, bias = rounded((256, 96), fmt), rounded((96, 160), fmt), rounded((160,), fmt)
+    table = rounded((2000, 100), fmt)
+    vector, bivector = (Layout.of_grades(VGA3, k) for k in (1, 2))
+    plan = plan_for("geometric", vector, vector, bivector)
+    x, y, w = rounded((3, 256, 64), fmt), rounded((3, 256, 64), fmt), rounded((1, 64), fmt)
+    return {
+        "mm": (aten.mm.default, (a, b)),
+        "addmm": (aten.addmm.default, (bias, a, b)),
+        "sum": (aten.sum.dim_IntList, (a, [0])),
+        "log_softmax": (aten._log_softmax.default, (table, 1, False)),
+        "mse": (aten.mse_loss.default, (table, table * 0.5)),
+        "mse backward": (aten.mse_loss_backward.default, (rounded((), fmt), table, table * 0.5, 1)),
+        "product": (ga.weighted_product.default, (x, y, w, plan.key)),
+        "weight gradient": (
+            ga.weighted_product_grad_weight.default,
+            (x, x, y, plan.key, [1, 64]),
+        ),
+    }
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+@pytest.mark.parametrize("name", list(operations(FORMATS[1])))
+def test_workspace_is_what_tracemalloc_sees(name: str, fmt: Format) -> None:
+    op, args = operations(fmt)[name]
+    result = op(*args)
+    seen = numpy_peak(lambda: op(*args)) - result.codes.untyped_storage().nbytes()
+    assert posit_workspace(op, args, result, fmt) == pytest.approx(seen, rel=0.05)
