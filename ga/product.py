@@ -22,7 +22,7 @@ from ga._shapes import broadcast, sum_to_shape
 from ga.errors import LayoutError
 from ga.plan import Plan, plan_from_key
 
-_LIBRARY: Any = torch.library.Library("ga", "DEF")  # type: ignore[no-untyped-call]  # torch leaves it so
+_LIBRARY: Any = torch.library.Library("ga", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 for _schema in (
     "product(Tensor x, Tensor y, str plan) -> Tensor",

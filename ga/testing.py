@@ -43,7 +43,7 @@ def random_orthogonal(algebra: Algebra, generator: torch.Generator) -> Tensor:
     for size in (algebra.r, algebra.p, algebra.q):
         q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
         blocks.append(q * r.diagonal().sign())
-    matrix: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]  # torch leaves it so
+    matrix: Tensor = torch.block_diag(*blocks)
     return matrix
 
 

@@ -15,15 +15,19 @@ from posit.codec import Codes
 from posit.errors import CodeError, NonFiniteError, NoRuleError, ShapeError
 from posit.formats import Format
 
+_numpy: Any = np  # its stubs know nothing of arrays that join by protocol
+
 
 class PositArray(NDArrayOperatorsMixin):
     """An n-dimensional array of posits of one format.
 
-    Arithmetic rounds each result once, to nearest, ties to the even code.  A Python number that meets an array is first
-    rounded to its format; arrays of other formats, NumPy floats and functions without a posit meaning raise.  Comparisons
+    Arithmetic rounds each result once, to nearest, ties to the even code.  A Python number that meets an
+    array is first rounded to its format; arrays of other formats, NumPy floats and functions without a posit
+    meaning raise.  Comparisons
     follow the standard: NaR equals itself and is less than every real number.
 
-    Make one with `posit.array` (rounds numbers) or `posit.from_codes`; the constructor takes codes as they are stored.
+    Make one with `posit.array` (rounds numbers) or `posit.from_codes`; the constructor takes codes as they
+    are stored.
 
     Args:
         codes: Right-aligned, zero-extended codes; dtype ``fmt.storage``.  Not copied.
@@ -130,7 +134,7 @@ class PositArray(NDArrayOperatorsMixin):
         self.codes[_plain(index)] = codes_of(value, self.format)
 
     def __contains__(self, value: Any) -> bool:
-        return bool(np.any((self == value)))
+        return bool(np.any(self == value))
 
     def fill(self, value: Any) -> None:
         """Set every element to a posit of the same format or a Python number."""
@@ -166,7 +170,7 @@ class PositArray(NDArrayOperatorsMixin):
         return float(to_floats(self.codes.reshape(-1), self.format, np.float64)[0])
 
     def __int__(self) -> int:
-        """Truncated towards zero, as Python does; `astype` to an integer dtype rounds, as the standard does."""
+        """Truncated towards zero, as Python does; `astype` to integers rounds, as the standard does."""
         return int(self._rational("int()"))
 
     def __trunc__(self) -> int:
@@ -182,7 +186,9 @@ class PositArray(NDArrayOperatorsMixin):
 
     def __hash__(self) -> int:
         if self.ndim:
-            raise TypeError(f"an array of shape {self.shape} is mutable and unhashable; a scalar posit is hashable")
+            raise TypeError(
+                f"an array of shape {self.shape} is mutable and unhashable; a scalar posit is hashable"
+            )
         return hash((self.format, int(self.codes)))
 
     def as_fraction(self) -> Fraction:
@@ -234,14 +240,15 @@ class PositArray(NDArrayOperatorsMixin):
         """Convert every element, rounding once.
 
         Args:
-            target: A `Format` or its name; or a NumPy dtype: float64, float32, float16, ml_dtypes' bfloat16 (nearest,
-                ties to even; NaR gives NaN), or an integer (nearest, ties to even; NaR and values out of range give the
-                integer whose first bit is set and no other, as the standard says).
+            target: A `Format` or its name; or a NumPy dtype: float64, float32, float16, ml_dtypes' bfloat16
+                (nearest, ties to even; NaR gives NaN), or an integer (nearest, ties to even; NaR and values
+                out of range give the integer whose first bit is set and no other, as the standard says).
 
         >>> import posit
         >>> x = posit.array([2.5, 1e6], "posit32")
         >>> x.astype("posit8"), x.astype(np.int16), x.astype(np.float16)
-        (posit.array([2.5, 1000000.0], 'posit8'), array([     2, -32768], dtype=int16), array([2.5, inf], dtype=float16))
+        (posit.array([2.5, 1000000.0], 'posit8'), array([     2, -32768], dtype=int16),
+         array([2.5, inf], dtype=float16))
         """
         from posit.conversion import recode, to_floats, to_integers
 
@@ -254,7 +261,8 @@ class PositArray(NDArrayOperatorsMixin):
         if dtype in (np.float64, np.float32, np.float16) or dtype.name == "bfloat16":
             return to_floats(self.codes, self.format, dtype)
         raise NoRuleError(
-            f"posits do not convert to {dtype}; choose a Format, an integer dtype, float16, bfloat16, float32 or float64"
+            f"posits do not convert to {dtype}; "
+            "choose a Format, an integer dtype, float16, bfloat16, float32 or float64"
         )
 
     def to_float(self, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
@@ -291,47 +299,49 @@ class PositArray(NDArrayOperatorsMixin):
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Exact sum, rounded once, over some axes or all."""
-        return np.sum(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
+        return _numpy.sum(self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Exact mean, rounded once, over some axes or all."""
-        return np.mean(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
+        return _numpy.mean(self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
     def prod(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Product from first to last, rounded after each factor."""
-        return np.prod(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
+        return _numpy.prod(self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Largest element; NaR is below every real number."""
-        return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
+        return _numpy.max(self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Smallest element; NaR is below every real number."""
-        return np.min(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
+        return _numpy.min(self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
     def argmax(self, axis: Any = None) -> Any:
         """Index of the first largest element."""
-        return np.argmax(self, axis=axis)  # type: ignore[call-overload]
+        return _numpy.argmax(self, axis=axis)
 
     def argmin(self, axis: Any = None) -> Any:
         """Index of the first smallest element."""
-        return np.argmin(self, axis=axis)  # type: ignore[call-overload]
+        return _numpy.argmin(self, axis=axis)
 
     def sort(self, axis: int = -1) -> None:
         """Sort in place, NaR first."""
-        self.codes[...] = np.sort(self, axis=axis).codes
+        self.codes[...] = _numpy.sort(self, axis=axis).codes
 
     def argsort(self, axis: int = -1) -> Any:
         """Indices that would sort, NaR first."""
-        return np.argsort(self, axis=axis)  # type: ignore[call-overload]
+        return _numpy.argsort(self, axis=axis)
 
     def dot(self, other: Any) -> Self:
         """Exact dot or matrix product, each element rounded once."""
-        return np.dot(self, other)  # type: ignore[no-any-return]
+        return _numpy.dot(self, other)  # type: ignore[no-any-return]
 
 
 def _plain(index: Any) -> Any:
-    if isinstance(index, PositArray) or (isinstance(index, tuple) and any(isinstance(i, PositArray) for i in index)):
+    if isinstance(index, PositArray) or (
+        isinstance(index, tuple) and any(isinstance(i, PositArray) for i in index)
+    ):
         raise IndexError("posits are not indices; convert with .astype(np.int64)")
     return index
 

@@ -15,6 +15,7 @@ from posit.errors import NoRuleError
 
 Function = Callable[..., Any]
 _TABLE: dict[Any, Function] = {}
+_function: Any  # each of NumPy's functions below has a type of its own
 
 
 def dispatch(func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -54,10 +55,10 @@ def _moving(function: Any) -> Function:
 
 for _function in (
     np.reshape, np.transpose, np.ravel, np.squeeze, np.expand_dims, np.broadcast_to, np.moveaxis, np.swapaxes,
-    np.rollaxis, np.flip, np.fliplr, np.flipud, np.roll, np.rot90, np.take, np.take_along_axis, np.repeat, np.tile,
-    np.diagonal, np.copy, np.tril, np.triu, np.delete, np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit,
-    np.atleast_1d, np.atleast_2d, np.atleast_3d, np.compress, np.resize, np.trim_zeros, np.matrix_transpose,
-    np.permute_dims,
+    np.rollaxis, np.flip, np.fliplr, np.flipud, np.roll, np.rot90, np.take, np.take_along_axis, np.repeat,
+    np.tile, np.diagonal, np.copy, np.tril, np.triu, np.delete, np.split, np.array_split, np.hsplit,
+    np.vsplit, np.dsplit, np.atleast_1d, np.atleast_2d, np.atleast_3d, np.compress, np.resize, np.trim_zeros,
+    np.matrix_transpose, np.permute_dims,
 ):  # fmt: skip
     _TABLE[_function] = _moving(_function)
 
@@ -129,7 +130,9 @@ _TABLE[np.min] = _TABLE[np.amin] = _extreme(np.min)
 
 
 def _reducing(reduction: Function) -> Function:
-    def rule(a: PositArray, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> PositArray:
+    def rule(
+        a: PositArray, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> PositArray:
         if dtype is not None:
             raise NoRuleError(f"dtype={dtype!r} has no meaning for posit arrays; convert with .astype first")
         result = reduction(a, axis, bool(keepdims))
@@ -159,7 +162,9 @@ _TABLE[np.dot] = _contracting(_reductions.dot)
 _TABLE[np.tensordot] = _contracting(_reductions.tensordot)
 _TABLE[np.vdot] = _contracting(lambda a, b: _reductions.matmul(a.ravel(), b.ravel()))
 _TABLE[np.inner] = _contracting(
-    lambda a, b: a * b if 0 in (a.ndim, b.ndim) else _reductions.tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
+    lambda a, b: (
+        a * b if 0 in (a.ndim, b.ndim) else _reductions.tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
+    )
 )
 _TABLE[np.outer] = _contracting(lambda a, b: a.ravel()[:, None] * b.ravel())
 _TABLE[np.einsum] = _einsum.einsum
@@ -167,7 +172,8 @@ _TABLE[np.einsum] = _einsum.einsum
 
 @_rule(np.trace)
 def _trace(x: PositArray, offset: int = 0, axis1: int = 0, axis2: int = 1) -> PositArray:
-    return _reductions.sum(np.diagonal(x, offset, axis1, axis2), axis=-1)  # type: ignore[call-overload]
+    diagonal = PositArray(np.diagonal(x.codes, offset, axis1, axis2), x.format)
+    return _reductions.sum(diagonal, axis=-1)
 
 
 @_rule(np.where)
@@ -198,7 +204,9 @@ def _isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
     left, right = codes_of(a, fmt), codes_of(b, fmt)
     x, y = to_floats(left, fmt, np.float64), to_floats(right, fmt, np.float64)
     same = left == right
-    return np.where(np.isnan(x) | np.isnan(y), same & equal_nan, same | (np.abs(x - y) <= atol + rtol * np.abs(y)))
+    return np.where(
+        np.isnan(x) | np.isnan(y), same & equal_nan, same | (np.abs(x - y) <= atol + rtol * np.abs(y))
+    )
 
 
 @_rule(np.allclose)
@@ -220,7 +228,9 @@ _TABLE[np.size] = lambda x, axis=None: np.size(x.codes, axis)
 _TABLE[np.nonzero] = lambda x: np.nonzero(x.codes)
 _TABLE[np.flatnonzero] = lambda x: np.flatnonzero(x.codes)
 _TABLE[np.argwhere] = lambda x: np.argwhere(x.codes)
-_TABLE[np.count_nonzero] = lambda x, axis=None, keepdims=False: np.count_nonzero(x.codes, axis, keepdims=keepdims)
+_TABLE[np.count_nonzero] = lambda x, axis=None, keepdims=False: np.count_nonzero(
+    x.codes, axis, keepdims=keepdims
+)
 _TABLE[np.any] = lambda x, axis=None, keepdims=False: np.any(x.codes != 0, axis=axis, keepdims=keepdims)
 _TABLE[np.all] = lambda x, axis=None, keepdims=False: np.all(x.codes != 0, axis=axis, keepdims=keepdims)
 _TABLE[np.shares_memory] = lambda a, b: np.shares_memory(_memory(a), _memory(b))

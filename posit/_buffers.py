@@ -1,7 +1,7 @@
 """The one place where posit's NumPy buffers are made, so that whoever counts memory hears of each.
 
-A listener gets every new buffer, an array that owns its memory; it may attach a weak reference and so learn when
-the buffer goes.  It is called in the thread that makes the buffer.
+A listener gets every new buffer, an array that owns its memory; it may attach a weak reference and so learn
+when the buffer goes.  It is called in the thread that makes the buffer.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,7 @@
 """`einsum` on one or two posit arrays, as one exact matrix product or sum: one rounding per element."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ def einsum(subscripts: str, *operands: PositArray) -> PositArray:
     """Einstein summation over letters, each output element an exact sum rounded once.
 
     Args:
-        subscripts: Letters per operand and, after ``->``, of the result (by default those that occur once, sorted).
+        subscripts: Letters per operand and, after ``->``, of the result (by default those that occur once,
+            sorted).
         operands: One or two posit arrays of the same format.
 
     Raises:
@@ -37,16 +39,23 @@ def einsum(subscripts: str, *operands: PositArray) -> PositArray:
     for letters, operand in zip(inputs, operands, strict=True):
         reduced.append(_diagonals(letters, operand, sizes))
     if any(letter not in sizes for letter in output) or len(set(output)) != len(output):
-        raise ShapeError(f"einsum {subscripts!r}: each letter of the result must occur, once, and in an operand")
+        raise ShapeError(
+            f"einsum {subscripts!r}: each letter of the result must occur, once, and in an operand"
+        )
     if len(operands) == 1:
-        (letters, codes), summed = reduced[0], tuple(i for i, s in enumerate(reduced[0][0]) if s not in output)
-        total = _reductions.sum(PositArray(codes, fmt), axis=summed) if summed else PositArray(codes.copy(), fmt)
+        (letters, codes), summed = (
+            reduced[0],
+            tuple(i for i, s in enumerate(reduced[0][0]) if s not in output),
+        )
+        total = (
+            _reductions.sum(PositArray(codes, fmt), axis=summed) if summed else PositArray(codes.copy(), fmt)
+        )
         rest = [s for s in letters if s in output]
         return PositArray(total.codes.transpose([rest.index(s) for s in output]), fmt)
     return PositArray(_two(reduced[0], reduced[1], output, sizes, fmt), fmt)
 
 
-def _read(subscripts: str, count: int) -> tuple[list[str], str]:
+def _read(subscripts: Any, count: int) -> tuple[list[str], str]:
     text = subscripts.replace(" ", "") if isinstance(subscripts, str) else "..."
     left, arrow, output = text.partition("->")
     inputs = left.split(",")
@@ -80,7 +89,9 @@ def _two(
     summed = [s for s in dict.fromkeys(a[0] + b[0]) if s not in output]
     left = _arranged(a, [*batch, *rows, *summed], sizes)
     right = _arranged(b, [*batch, *summed, *columns], sizes)
-    count = [int(np.prod([sizes[s] for s in group], dtype=np.int64)) for group in (batch, rows, summed, columns)]
+    count = [
+        int(np.prod([sizes[s] for s in group], dtype=np.int64)) for group in (batch, rows, summed, columns)
+    ]
     stacked = _reductions.matmul(
         PositArray(left.reshape(count[0], count[1], count[2]), fmt),  # type: ignore[arg-type]
         PositArray(right.reshape(count[0], count[2], count[3]), fmt),  # type: ignore[arg-type]

@@ -19,16 +19,16 @@ class ScalarOperations(ModuleType):
 def jit(fmt: Format | str) -> ScalarOperations:
     """Scalar operations of a format for user-written Numba loops, with the bits of the array functions.
 
-    Arguments are integers whose low nbits are a code (so elements of ``x.codes`` and of a PositTensor's codes both do);
-    results are unsigned codes of ``fmt.storage``, truth values, float64 or int64.
+    Arguments are integers whose low nbits are a code (so elements of ``x.codes`` and of a PositTensor's codes
+    both do); results are unsigned codes of ``fmt.storage``, truth values, float64 or int64.
 
     Args:
         fmt: The format, or its name.
 
     Returns:
         A namespace with ``add sub mul div fma sqrt``, ``negate abs sign next prior nearest_int ceil floor``,
-        ``compare_equal`` … ``compare_greater_equal``, ``is_nar``, ``from_float to_float from_int to_int`` and the codes
-        ``nar minpos maxpos one``.  The same object for the same format.
+        ``compare_equal`` … ``compare_greater_equal``, ``is_nar``, ``from_float to_float from_int to_int`` and
+        the codes ``nar minpos maxpos one``.  The same object for the same format.
 
     Raises:
         FormatError: an unknown name.

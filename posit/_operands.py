@@ -1,4 +1,4 @@
-"""What may stand beside a posit array: arrays of the same format, and Python numbers, which are rounded first."""
+"""What may stand beside a posit array: arrays of its format, and Python numbers, rounded first."""
 
 from fractions import Fraction
 from typing import Any
@@ -21,7 +21,9 @@ def common_format(operands: Any) -> Format:
     formats = {x.format: None for x in operands if isinstance(x, PositArray)}
     if len(formats) != 1:
         names = " and ".join(str(fmt) for fmt in formats) or "no posit array"
-        raise FormatMismatch(f"one format is needed, got {names}; convert with x.astype(format), which rounds once")
+        raise FormatMismatch(
+            f"one format is needed, got {names}; convert with x.astype(format), which rounds once"
+        )
     return next(iter(formats))
 
 
@@ -34,12 +36,14 @@ def codes_of(operand: Any, fmt: Format) -> Codes:
     if isinstance(operand, PositArray):
         if operand.format != fmt:
             raise FormatMismatch(
-                f"{fmt} met {operand.format}; posits never convert silently: use x.astype({str(fmt)!r}), which rounds once"
+                f"{fmt} met {operand.format}; posits never convert silently: "
+                f"use x.astype({str(fmt)!r}), which rounds once"
             )
         return operand.codes
     if isinstance(operand, np.ndarray | np.generic):
         raise FormatMismatch(
-            f"{fmt} met a NumPy {operand.dtype} of shape {operand.shape}; round it first with posit.array(x, {str(fmt)!r}), "
+            f"{fmt} met a NumPy {operand.dtype} of shape {operand.shape}; "
+            f"round it first with posit.array(x, {str(fmt)!r}), "
             "or leave posits with x.astype(np.float64)"
         )
     if isinstance(operand, list | tuple):
@@ -48,4 +52,6 @@ def codes_of(operand: Any, fmt: Format) -> Codes:
         return array(operand, fmt).codes
     if isinstance(operand, int | float | Fraction):
         return np.array(from_number(operand, fmt), fmt.storage)
-    raise FormatMismatch(f"{fmt} met {type(operand).__name__}, which is neither a posit array nor a Python number")
+    raise FormatMismatch(
+        f"{fmt} met {type(operand).__name__}, which is neither a posit array nor a Python number"
+    )

@@ -1,7 +1,7 @@
 """One code and the rational number it stands for, in Python integers: for scalars, text and `posit show`.
 
-The array kernels do the same in machine integers, and the oracle (`posit.reference.exact`) does it by bisection; the
-three are tested against each other.
+The array kernels do the same in machine integers, and the oracle (`posit.reference.exact`) does it by
+bisection; the three are tested against each other.
 """
 
 import math
@@ -16,7 +16,7 @@ Number = int | float | Fraction
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a nonzero real code, read from its magnitude: value = ±(1 + fraction / 2**fraction_bits) * 2**scale."""
+    """The fields of a nonzero real code, read from its magnitude: value = ±significand * 2**scale."""
 
     negative: bool
     regime_bits: str  #: the run and its terminator, where it has one
@@ -129,7 +129,8 @@ def from_number(x: Number, fmt: Format) -> int:
     """
     if isinstance(x, bool) or not isinstance(x, int | float | Fraction):
         raise FormatMismatch(
-            f"posits mix with Python int, float and Fraction, got {type(x).__name__}; round it first: posit.array(x, {fmt})"
+            f"posits mix with Python int, float and Fraction, got {type(x).__name__}; "
+            f"round it first: posit.array(x, {str(fmt)!r})"
         )
     if isinstance(x, float) and not math.isfinite(x):
         return fmt.nar

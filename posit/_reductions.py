@@ -40,7 +40,7 @@ def mean(x: PositArray, axis: Axis = None, keepdims: bool = False) -> PositArray
 
 
 def prod(x: PositArray, axis: Axis = None, keepdims: bool = False) -> PositArray:
-    """The product over some axes or all, from first to last in C order, *rounded after each factor*; 1 for none.
+    """The product over some axes or all, first to last in C order, *rounded after each factor*; 1 for none.
 
     A product of many posits has no exact accumulator; posit multiplication does not associate.
     """
@@ -125,7 +125,8 @@ def matmul(a: PositArray, b: PositArray) -> PositArray:
     """The matrix product of NumPy's `matmul`, each element an exact sum rounded once.
 
     Args:
-        a, b: Shapes (..., m, k) and (..., k, n), or (k,); leading axes broadcast.
+        a: Shape (..., m, k) or (k,).
+        b: Shape (..., k, n) or (k,); leading axes broadcast.
 
     Raises:
         FormatMismatch: the formats differ.
@@ -133,7 +134,9 @@ def matmul(a: PositArray, b: PositArray) -> PositArray:
     """
     fmt = common_format((a, b))
     if a.ndim == 0 or b.ndim == 0:
-        raise ShapeError(f"matmul needs at least one axis, got shapes {a.shape} and {b.shape}; scale with a * b")
+        raise ShapeError(
+            f"matmul needs at least one axis, got shapes {a.shape} and {b.shape}; scale with a * b"
+        )
     left = a.codes[None, :] if a.ndim == 1 else a.codes
     right = b.codes[:, None] if b.ndim == 1 else b.codes
     if left.shape[-1] != right.shape[-2]:
@@ -152,8 +155,13 @@ def _batched(left: Codes, right: Codes, fmt: Format) -> Codes:
     try:
         batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     except ValueError:
-        raise ShapeError(f"batches {left.shape[:-2]} and {right.shape[:-2]} do not broadcast together") from None
-    left, right = np.broadcast_to(left, batch + left.shape[-2:]), np.broadcast_to(right, batch + right.shape[-2:])
+        raise ShapeError(
+            f"batches {left.shape[:-2]} and {right.shape[:-2]} do not broadcast together"
+        ) from None
+    left, right = (
+        np.broadcast_to(left, batch + left.shape[-2:]),
+        np.broadcast_to(right, batch + right.shape[-2:]),
+    )
     result = np.empty((*batch, left.shape[-2], right.shape[-1]), fmt.storage)
     for index in np.ndindex(*batch):
         result[index] = _product(left[index], right[index], fmt)
@@ -161,7 +169,7 @@ def _batched(left: Codes, right: Codes, fmt: Format) -> Codes:
 
 
 def dot(a: PositArray, b: PositArray) -> PositArray:
-    """NumPy's `dot`: scalar product, matrix product, or the sum over the last axis of `a` and the last but one of `b`."""
+    """NumPy's `dot`: sums of products over the last axis of `a` and the last but one of `b`, rounded once."""
     if a.ndim == 0 or b.ndim == 0:
         return a * b  # type: ignore[no-any-return]
     if a.ndim <= 2 and b.ndim <= 2:
@@ -177,7 +185,9 @@ def tensordot(a: PositArray, b: PositArray, axes: Any = 2) -> PositArray:
     else:
         over_a, over_b = normalize_axis_tuple(axes[0], a.ndim), normalize_axis_tuple(axes[1], b.ndim)
     if [a.shape[i] for i in over_a] != [b.shape[i] for i in over_b]:
-        raise ShapeError(f"tensordot over axes {over_a} of {a.shape} and {over_b} of {b.shape}: lengths differ")
+        raise ShapeError(
+            f"tensordot over axes {over_a} of {a.shape} and {over_b} of {b.shape}: lengths differ"
+        )
     rest_a = [i for i in range(a.ndim) if i not in over_a]
     rest_b = [i for i in range(b.ndim) if i not in over_b]
     k = int(np.prod([a.shape[i] for i in over_a], dtype=np.int64))

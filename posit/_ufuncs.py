@@ -50,7 +50,12 @@ _TESTS: dict[np.ufunc, Callable[[Codes, Format], Any]] = {
     np.logical_not: lambda a, fmt: a == 0,
 }
 
-_REDUCTIONS: dict[np.ufunc, Any] = {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min}
+_REDUCTIONS: dict[np.ufunc, Any] = {
+    np.add: np.sum,
+    np.multiply: np.prod,
+    np.maximum: np.max,
+    np.minimum: np.min,
+}
 
 
 def apply(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -59,7 +64,9 @@ def apply(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         return NotImplemented
     out = kwargs.pop("out", None)
     if method == "reduce" and ufunc in _REDUCTIONS:
-        result = _REDUCTIONS[ufunc](inputs[0], axis=kwargs.pop("axis", 0), keepdims=kwargs.pop("keepdims", False))
+        result = _REDUCTIONS[ufunc](
+            inputs[0], axis=kwargs.pop("axis", 0), keepdims=kwargs.pop("keepdims", False)
+        )
     elif method == "__call__":
         result = _call(ufunc, inputs)
     else:
@@ -108,7 +115,9 @@ def _store(result: Any, out: Any) -> Any:
     if isinstance(result, PositArray):
         if not isinstance(out, PositArray) or out.format != result.format:
             given = out.format if isinstance(out, PositArray) else f"a NumPy {out.dtype}"
-            raise FormatMismatch(f"the result is {result.format}, out is {given}; give out the result's format")
+            raise FormatMismatch(
+                f"the result is {result.format}, out is {given}; give out the result's format"
+            )
         out.codes[...] = result.codes
         return out
     out[...] = result

@@ -1,8 +1,9 @@
 """Arithmetic on arrays of codes: every result correctly rounded, once, for every format.
 
-The functions take codes in any integer dtype of the format's width (unsigned, or signed as torch stores them), of any
-strides, and broadcast them; the result has the dtype of the first operand, in C order.  What they compute on is
-integers or float64 (`posit._kernels.arithmetic`), chosen by the format; the bits do not depend on the choice.
+The functions take codes in any integer dtype of the format's width (unsigned, or signed as torch stores
+them), of any strides, and broadcast them; the result has the dtype of the first operand, in C order.  What
+they compute on is integers or float64 (`posit._kernels.arithmetic`), chosen by the format; the bits do not
+depend on the choice.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,11 @@ Kernel = Callable[..., Any]
 
 
 def add(a: Codes, b: Codes, fmt: Format) -> Codes:
-    """a + b, rounded once; NaR where either is.  Posit Standard (2022), section 5.4.
+    """The sum a + b, rounded once; NaR where either is.  Posit Standard (2022), section 5.4.
 
     Args:
-        a, b: Codes of `fmt`, shapes that broadcast.
+        a: Codes of `fmt`.
+        b: Codes of `fmt`, of a shape that broadcasts with that of a.
         fmt: Format of operands and result.
 
     Raises:
@@ -39,12 +41,12 @@ def add(a: Codes, b: Codes, fmt: Format) -> Codes:
 
 
 def sub(a: Codes, b: Codes, fmt: Format) -> Codes:
-    """a - b, rounded once; NaR where either is.  Arguments and errors as for `add`."""
+    """The difference a - b, rounded once; NaR where either is.  Arguments and errors as for `add`."""
     return _apply(kernels.binary(kernels.SUB, *_parameters(fmt)), (a, b), fmt, 4)
 
 
 def mul(a: Codes, b: Codes, fmt: Format) -> Codes:
-    """a * b, rounded once; NaR where either is.  Arguments and errors as for `add`.
+    """The product a * b, rounded once; NaR where either is.  Arguments and errors as for `add`.
 
     The product that rounding to float64 first gets wrong:
 
@@ -55,12 +57,15 @@ def mul(a: Codes, b: Codes, fmt: Format) -> Codes:
 
 
 def div(a: Codes, b: Codes, fmt: Format) -> Codes:
-    """a / b, rounded once; NaR where either is or b is 0.  Arguments and errors as for `add`."""
+    """The quotient a / b, rounded once; NaR where either is or b is 0.  Arguments and errors as for `add`."""
     return _apply(kernels.binary(kernels.DIV, *_parameters(fmt)), (a, b), fmt, 6)
 
 
 def fma(a: Codes, b: Codes, c: Codes, fmt: Format) -> Codes:
-    """a * b + c with one rounding; NaR where any is.  Not in the standard.  Arguments and errors as for `add`."""
+    """Fused multiply-add a * b + c with one rounding; NaR where any is.
+
+    Not in the standard.  Arguments and errors as for `add`.
+    """
     return _apply(kernels.fma(*_parameters(fmt)), (a, b, c), fmt, 8)
 
 
@@ -107,12 +112,12 @@ def sign(a: Codes, fmt: Format) -> Codes:
 
 
 def next_code(a: Codes, fmt: Format) -> Codes:
-    """The posit after a in the order of codes, around the end: maxpos, NaR, -maxpos.  Errors as for `add`."""
+    """The posit after a in the order of codes, around the end: maxpos, NaR, -maxpos."""
     return _restored(np.add(_signed(a, fmt), signed_storage(fmt).type(1)), a, fmt)
 
 
 def prior_code(a: Codes, fmt: Format) -> Codes:
-    """The posit before a in the order of codes, around the end: -maxpos, NaR, maxpos.  Errors as for `add`."""
+    """The posit before a in the order of codes, around the end: -maxpos, NaR, maxpos."""
     return _restored(np.subtract(_signed(a, fmt), signed_storage(fmt).type(1)), a, fmt)
 
 
@@ -121,7 +126,9 @@ def compare(relation: Callable[[Any, Any], Any], a: Codes, b: Codes, fmt: Format
 
     Args:
         relation: ``np.equal``, ``np.less`` and the like.
-        a, b: Codes of `fmt`, shapes that broadcast.
+        fmt: Format of both.
+        a: Codes of `fmt`.
+        b: Codes of `fmt`, of a shape that broadcasts with that of a.
 
     >>> compare(np.less, np.array([0x8000], np.uint16), np.array([0x8001], np.uint16), Format(16))
     array([ True])

@@ -49,7 +49,7 @@ def floor(x: PositArray) -> PositArray:
 
 
 def next(x: PositArray) -> PositArray:  # noqa: A001 - the standard's name
-    """The posit after x in the order of codes.  After maxpos comes NaR, after NaR -maxpos: the codes form a ring.
+    """The posit after x in the order of codes, which form a ring: maxpos, NaR, -maxpos.
 
     >>> from posit import array
     >>> next(array([1.0, 0.0], "posit8"))
@@ -59,7 +59,7 @@ def next(x: PositArray) -> PositArray:  # noqa: A001 - the standard's name
 
 
 def prior(x: PositArray) -> PositArray:
-    """The posit before x in the order of codes, around the ring: before -maxpos comes NaR, before NaR maxpos."""
+    """The posit before x in the order of codes, which form a ring: -maxpos, NaR, maxpos."""
     return PositArray(arithmetic.prior_code(x.codes, x.format), x.format)
 
 
@@ -77,14 +77,16 @@ def nextafter(x: PositArray, towards: Any) -> PositArray:
     >>> nextafter(array([1.0, 2.0], "posit8"), 2)
     posit.array([1.1, 2.0], 'posit8')
     """
-    return np.nextafter(x, towards)  # type: ignore[no-any-return, call-overload]
+    return np.nextafter(x, towards)  # type: ignore[no-any-return]
 
 
 def fma(a: Any, b: Any, c: Any) -> PositArray:
     r"""Fused multiply-add :math:`ab + c`, rounded once.  Not in the standard, which has the quire for it.
 
     Args:
-        a, b, c: Posits of one format, or Python numbers (rounded first), at least one posit array; shapes broadcast.
+        a: Posits, or a Python number (rounded first); at least one operand is a posit array.
+        b: The same, of the same format; shapes broadcast.
+        c: The same.
 
     Returns:
         Posits; NaR where any operand is.

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,26 +17,31 @@ app = typer.Typer(
     name="posit", help="Look inside posit numbers.", add_completion=False, pretty_exceptions_enable=False
 )
 
-#: typer brings its own copy of click from version 0.26 on; this is the base of what either raises
-_UsageError = typer.BadParameter.__mro__[1]
+#: typer may bring its own copy of click; this is the base of what either raises on a wrong command line
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 _READY = (
-    "posit8", "posit16", "posit32", "posit64", "bposit16", "bposit32", "bposit64", "posit<8,0>", "posit<16,1>",
+    "posit8", "posit16", "posit32", "posit64", "bposit16", "bposit32", "bposit64",
+    "posit<8,0>", "posit<16,1>",
 )  # fmt: skip
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def show(
-    value: Annotated[str, typer.Argument(help="A code (0x5a00, 0b01011010) or a decimal number (3.14159, -1e-5, NaR).")],
-    format: Annotated[str, typer.Option("--format", "-f", help="posit16, bposit32, posit<12,1>, …")] = "posit16",  # noqa: A002
+    value: Annotated[
+        str, typer.Argument(help="A code (0x5a00, 0b01011010) or a decimal number (3.14159, -1e-5, NaR).")
+    ],
+    fmt: Annotated[str, typer.Option("--format", "-f", help="posit16, bposit32, posit<12,1>, …")] = "posit16",
 ) -> None:
     """Print sign, regime, exponent, fraction, exact value and neighbours of one posit."""
-    typer.echo(show_text(value, Format.parse(format)))
+    typer.echo(show_text(value, Format.parse(fmt)))
 
 
 @app.command()
 def formats(
-    names: Annotated[list[str] | None, typer.Argument(help="Formats; by default the ready-made ones.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Formats; by default the ready-made ones.")
+    ] = None,
 ) -> None:
     """List formats with range, precision near 1 and quire width."""
     typer.echo(table(Format.parse(name) for name in names or _READY))

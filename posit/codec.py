@@ -86,7 +86,9 @@ def encode(values: Floats, fmt: Format, storage: npt.DTypeLike | None = None) ->
 
 def _require_narrow(fmt: Format) -> None:
     if fmt.nbits > 32:
-        raise FormatError(f"{fmt} has values that float64 cannot hold; the float64 carrier serves at most 32 bits")
+        raise FormatError(
+            f"{fmt} has values that float64 cannot hold; the float64 carrier serves at most 32 bits"
+        )
 
 
 def encode_rational(x: Fraction, fmt: Format) -> int:

@@ -38,7 +38,8 @@ def from_floats(values: Array, fmt: Format) -> Codes:
 def to_floats(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
     """The values of codes as float64, float32, float16 or bfloat16, nearest (ties to even); NaR gives NaN.
 
-    Where the value does not fit float64 it is first rounded to odd, so that the last rounding is the only one.
+    Where the value does not fit float64 it is first rounded to odd, so that the last rounding is the only
+    one.
 
     >>> to_floats(np.array([0x4000000000000001], np.uint64), Format(64), np.float64)
     array([1.])
@@ -58,7 +59,7 @@ def to_floats(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
     if target in (np.float64, np.float32, np.float16):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             return values.astype(target, copy=False)
-    return _float32_to_odd(values).astype(target)
+    return np.asarray(_float32_to_odd(values).astype(target))
 
 
 def _float32_to_odd(values: Array) -> Array:
@@ -69,14 +70,15 @@ def _float32_to_odd(values: Array) -> Array:
     too_far = np.abs(near.astype(np.float64)) > np.abs(values)
     cut = np.where(too_far, np.nextafter(near, np.float32(0)), near)
     inexact = cut.astype(np.float64) != values
-    return (np.asarray(cut, np.float32).view(np.int32) | inexact.astype(np.int32)).view(np.float32)
+    odd: Array = np.asarray(cut, np.float32).view(np.int32) | inexact.astype(np.int32)
+    return odd.view(np.float32)
 
 
 def from_integers(values: Array, fmt: Format) -> Codes:
     """Unsigned codes of integers of any NumPy dtype.
 
-    The most negative int64 (its first bit set and no other) is the integers' NaR and becomes NaR; narrower integers
-    have no such value here, as widening them is exact.
+    The most negative int64 (its first bit set and no other) is the integers' NaR and becomes NaR; narrower
+    integers have no such value here, as widening them is exact.
 
     >>> from_integers(np.array([1, -2, 10**6]), Format(16))
     array([16384, 47104, 32244], dtype=uint16)
@@ -114,7 +116,7 @@ def to_integers(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
 
 
 def recode(codes: Codes, source: Format, target: Format) -> Codes:
-    """Codes of `target` for unsigned codes of `source`, rounded once; exact where `target` is wider and like it.
+    """Codes of `target` for unsigned codes of `source`, rounded once; exact where it only widens.
 
     >>> hex(recode(np.array([0x4C91], np.uint16), Format(16), Format(32))[0])
     '0x4c910000'

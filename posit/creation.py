@@ -18,10 +18,10 @@ def array(values: Any, fmt: Format | str) -> PositArray:
     """Round numbers to posits, each once: nearest, ties to the even code, never to 0 or NaR.
 
     Args:
-        values: Python numbers (int of any size, float, Fraction, Decimal), nested lists of int and float, NumPy arrays
-            of integers, bool, float16, bfloat16 (ml_dtypes), float32 or float64, a posit array (converted), or a
-            structured array written by ``np.save`` (its format must be `fmt`).  NaN and infinities become NaR, and so
-            does the most negative int64, the integers' NaR.
+        values: Python numbers (int of any size, float, Fraction, Decimal), nested lists of the first three,
+            NumPy arrays of integers, bool, float16, bfloat16 (ml_dtypes), float32 or float64, a posit array
+            (converted), or a structured array written by ``np.save`` (its format must be `fmt`).  NaN and
+            infinities become NaR, and so does the most negative int64, the integers' NaR.
         fmt: The format, or its name.
 
     Returns:
@@ -39,11 +39,29 @@ def array(values: Any, fmt: Format | str) -> PositArray:
         return values.astype(form)  # type: ignore[no-any-return]
     if isinstance(values, int | float | Fraction | Decimal) and not isinstance(values, np.generic):
         exact = Fraction(values) if isinstance(values, Decimal) and values.is_finite() else values
-        number = float("nan") if isinstance(exact, Decimal) else int(exact) if isinstance(exact, bool) else exact
+        number = (
+            float("nan") if isinstance(exact, Decimal) else int(exact) if isinstance(exact, bool) else exact
+        )
         return PositArray(np.array(from_number(number, form), form.storage), form)
     if isinstance(values, list | tuple) and any(isinstance(value, PositArray) for value in values):
-        return np.stack([array(value, form) for value in values])  # type: ignore[call-overload, no-any-return]
-    return PositArray(_round(np.asarray(values), form), form)
+        parts = [array(value, form).codes for value in values]
+        return PositArray(np.stack(parts), form)
+    given = np.asarray(values)
+    if isinstance(values, list | tuple) and given.dtype in (np.float64, np.object_):
+        exact_numbers = _too_long_for_float64(values, form)
+        if exact_numbers is not None:
+            return PositArray(exact_numbers, form)
+    return PositArray(_round(given, form), form)
+
+
+def _too_long_for_float64(values: Any, fmt: Format) -> "np.ndarray[Any, Any] | None":
+    """Codes of nested lists that NumPy would round on the way: long integers beside floats, fractions."""
+    items: Any = np.array(values, dtype=np.object_)
+    kinds = {type(item) for item in items.flat}
+    long = any(type(item) is int and abs(item) >= 1 << 53 for item in items.flat)
+    if not kinds <= {int, float, Fraction} or not (long or Fraction in kinds):
+        return None
+    return np.array([from_number(item, fmt) for item in items.flat], fmt.storage).reshape(items.shape)
 
 
 def _round(given: "np.ndarray[Any, Any]", fmt: Format) -> "np.ndarray[Any, Any]":
@@ -59,7 +77,9 @@ def _round(given: "np.ndarray[Any, Any]", fmt: Format) -> "np.ndarray[Any, Any]"
         saved = from_structured(given)
         if saved.format == fmt:
             return saved.codes.copy()
-        raise FormatMismatch(f"{fmt} was wanted, the array holds {saved.format}; convert with .astype({str(fmt)!r})")
+        raise FormatMismatch(
+            f"{fmt} was wanted, the array holds {saved.format}; convert with .astype({str(fmt)!r})"
+        )
     raise FormatMismatch(
         f"dtype {given.dtype} does not become {fmt}; give integers, float16, bfloat16, float32 or float64 "
         "(text: posit.parse; integers beyond 64 bits: one at a time)"
@@ -70,8 +90,8 @@ def from_codes(codes: Any, fmt: Format | str) -> PositArray:
     """Posits from their codes, unchanged.
 
     Args:
-        codes: Integers of any dtype or nested lists of them: unsigned, right-aligned, from 0 to 2**nbits - 1; or of the
-            signed dtype of the format's width, sign-extended, as torch stores them.
+        codes: Integers of any dtype or nested lists of them: unsigned, right-aligned, from 0 to 2**nbits - 1;
+            or of the signed dtype of the format's width, sign-extended, as torch stores them.
         fmt: The format, or its name.
 
     Returns:
@@ -87,13 +107,20 @@ def from_codes(codes: Any, fmt: Format | str) -> PositArray:
 
     form = Format.parse(fmt)
     given = np.asarray(codes)
-    if given.size == 0 and isinstance(codes, list | tuple):
-        given = given.astype(form.storage)
+    if (
+        isinstance(codes, list | tuple) and given.dtype.kind in "fO"
+    ):  # NumPy makes floats of none and of very long ones
+        items: Any = np.array(codes, dtype=np.object_)
+        if all(type(item) is int and 0 <= item < 1 << 64 for item in items.flat):
+            given = items.astype(np.uint64)
     if given.dtype.kind not in "iu":
         raise CodeError(
-            f"codes of {form} must be integers, got dtype {given.dtype}; to round real numbers use posit.array(x, {str(form)!r})"
+            f"codes of {form} must be integers, got dtype {given.dtype}; "
+            f"to round real numbers use posit.array(x, {str(form)!r})"
         )
-    low = -form.nar if given.dtype == signed_storage(form) and not isinstance(codes, list | tuple | int) else 0
+    low = (
+        -form.nar if given.dtype == signed_storage(form) and not isinstance(codes, list | tuple | int) else 0
+    )
     high = form.maxpos if low else form.code_mask
     if given.size and (int(given.min()) < low or int(given.max()) > high):
         raise CodeError(
@@ -106,9 +133,10 @@ def from_codes(codes: Any, fmt: Format | str) -> PositArray:
 
 
 def from_structured(saved: "np.ndarray[Any, Any]") -> PositArray:
-    """The array in the container that ``np.save(file, x)`` writes: a structured array of one field, named by the format.
+    """The array in the container that ``np.save(file, x)`` writes.
 
-    The field holds the codes.  The container needs no pickle, can be memory-mapped, and is a view: nothing is copied.
+    It is a structured array of one field, named by the format, that holds the codes.  The container needs no
+    pickle, can be memory-mapped, and is a view: nothing is copied.
 
     Raises:
         CodeError: not such a container.

@@ -124,7 +124,8 @@ class Format:
         """Power of two of maxpos."""
         if self.max_regime is None:
             return (self.nbits - 2) << self.es
-        return self.maxpos_value.numerator.bit_length() - 1
+        value = self.maxpos_value
+        return value.numerator.bit_length() - value.denominator.bit_length()
 
     @property
     def fraction_bits(self) -> int:
@@ -152,7 +153,7 @@ class Format:
         return (bits + 7) // 8 * 8
 
     @property
-    def storage(self) -> np.dtype:  # type: ignore[type-arg]
+    def storage(self) -> np.dtype:
         """Smallest unsigned dtype that holds a code."""
         return np.dtype(f"uint{next(w for w in (8, 16, 32, 64) if self.nbits <= w)}")
 

@@ -37,9 +37,13 @@ def axpy(alpha: float, x: Codes, y: Codes, fmt: Format, out: npt.NDArray[np.inte
     array([16384], dtype=uint16)
     """
     if not math.isfinite(alpha) or (alpha and not 1 / _LARGEST <= abs(alpha) <= _LARGEST):
-        raise NonFiniteError(f"a coefficient must be 0 or have a magnitude from 2**-400 to 2**400, got {alpha!r}")
+        raise NonFiniteError(
+            f"a coefficient must be 0 or have a magnitude from 2**-400 to 2**400, got {alpha!r}"
+        )
     if not fits_float64(fmt.nbits, fmt.es, fmt.max_regime or 0):
-        raise FormatError(f"{fmt} does not fit the float64 carrier of fused updates; use at most 32 bits and es <= 4")
+        raise FormatError(
+            f"{fmt} does not fit the float64 carrier of fused updates; use at most 32 bits and es <= 4"
+        )
     result = _buffers.empty(x.shape, x.dtype) if out is None else out
     kernel = fused.axpy(fmt.nbits, fmt.es, fmt.max_regime or 0, x.dtype)
     flat_x, flat_y, flat_out = x.reshape(-1), y.reshape(-1), result.reshape(-1)

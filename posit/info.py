@@ -1,4 +1,4 @@
-"""What a numerics researcher asks of a format and of a value: limits, precision, spacing, distance in ulps."""
+"""What a numerics researcher asks of a format or a value: limits, precision, spacing, ulp distance."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -82,10 +82,10 @@ def _largest_integer(fmt: Format) -> int:
 
 
 def spacing(x: PositArray) -> PositArray:
-    """Distance from x to the next posit away from 0, rounded to the format (it is exact but at the range ends).
+    """Distance from x to the next posit away from 0, rounded to the format (exact but at the range ends).
 
-    Posits taper: the spacing grows with the magnitude faster than a float's.  At ±maxpos, where nothing follows, it is
-    the distance to the posit before; at 0 it is minpos; at NaR NaR.
+    Posits taper: the spacing grows with the magnitude faster than a float's.  At ±maxpos, where nothing
+    follows, it is the distance to the posit before; at 0 it is minpos; at NaR NaR.
 
     >>> from posit import array
     >>> spacing(array([1.0, -1.0, 1000.0, 1e6], "posit16"))
@@ -101,10 +101,11 @@ def spacing(x: PositArray) -> PositArray:
 
 
 def ulp_distance(a: Any, b: Any) -> npt.NDArray[Any]:
-    """How many steps of `posit.next` lie between two posits: the difference of their codes, as int64 or Python ints.
+    """How many steps of `posit.next` lie between two posits: the difference of their codes.
 
     Args:
-        a, b: Posits of one format, or Python numbers (rounded first), at least one posit array; shapes broadcast.
+        a: Posits, or a Python number (rounded first); at least one operand is a posit array.
+        b: The same, of the same format; shapes broadcast.
 
     Returns:
         Non-negative int64 (uint64 for formats wider than 63 bits).  NaR counts as the code below -maxpos.

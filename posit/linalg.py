@@ -94,8 +94,12 @@ def matmul_codes(
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ShapeError(f"a product needs shapes (m, k) and (k, n), got {a.shape} and {b.shape}")
     if addend is not None and addend.shape != (b.shape[1],):
-        raise ShapeError(f"the addend of a product {a.shape} by {b.shape} needs shape ({b.shape[1]},), got {addend.shape}")
-    left = _decode(a, fmt, None if addend is None else _buffers.full(a.shape[0], 1 << (fmt.nbits - 2), a.dtype))
+        raise ShapeError(
+            f"the addend of a product {a.shape} by {b.shape} needs shape ({b.shape[1]},), got {addend.shape}"
+        )
+    left = _decode(
+        a, fmt, None if addend is None else _buffers.full(a.shape[0], 1 << (fmt.nbits - 2), a.dtype)
+    )
     right = _decode(b.T, fmt, addend)
     c = _buffers.empty((a.shape[0], b.shape[1]))
     (gemm or _numpy_gemm)(left.values, right.values.T, c)
@@ -104,7 +108,10 @@ def matmul_codes(
     undecided = np.empty(0, np.int64)
     if counts[2]:
         counts[2:] = _repair(c, left, right, fmt, codes)
-        del left, right  # the largest buffers go before the open elements are listed: that list is not the peak
+        del (
+            left,
+            right,
+        )  # the largest buffers go before the open elements are listed: that list is not the peak
         undecided = np.flatnonzero(np.isnan(c))
     return Product(codes, Tiers(*(int(count) for count in counts)), undecided)
 
@@ -115,7 +122,9 @@ def _numpy_gemm(x: Floats, y: Floats, out: Floats) -> object:
 
 def _require_carrier(fmt: Format) -> None:
     if fmt.nbits > 32 or 2 * max(fmt.max_scale, -fmt.lsb_scale) + 64 > 1020:
-        raise FormatError(f"{fmt} does not fit the float64 carrier of exact products; use at most 32 bits and es <= 4")
+        raise FormatError(
+            f"{fmt} does not fit the float64 carrier of exact products; use at most 32 bits and es <= 4"
+        )
 
 
 def _decode(codes: Codes, fmt: Format, extra: Codes | None) -> _Operand:
@@ -178,19 +187,35 @@ def _certify(c: Floats, left: _Operand, right: _Operand, fmt: Format, codes: Cod
     unit = 2.0**-53
     gamma = (k + 4) * unit / (1 - (k + 4) * unit) * _INFLATE
     span_left, span_right = (
-        np.divide(operand.norm, operand.lowest, out=_buffers.empty(operand.norm.shape)) for operand in (left, right)
+        np.divide(operand.norm, operand.lowest, out=_buffers.empty(operand.norm.shape))
+        for operand in (left, right)
     )
     counts: list[npt.NDArray[np.int64]] = []
 
     def run(start: int, stop: int) -> None:
         own = np.zeros(4, np.int64)
         kernel(
-            start, stop, c, left.norm, right.norm, span_left, span_right, gamma, left.nar, right.nar, codes, own
+            start,
+            stop,
+            c,
+            left.norm,
+            right.norm,
+            span_left,
+            span_right,
+            gamma,
+            left.nar,
+            right.nar,
+            codes,
+            own,
         )
         counts.append(own)
 
     split(c.shape[0], c.size * 4, run)
-    return np.sum(counts, axis=0, dtype=np.int64)
+    return _total(counts)
+
+
+def _total(counts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    return np.asarray(np.sum(counts, axis=0, dtype=np.int64))
 
 
 def _repair(c: Floats, left: _Operand, right: _Operand, fmt: Format, codes: Codes) -> npt.NDArray[np.int64]:
@@ -211,7 +236,7 @@ def _repair(c: Floats, left: _Operand, right: _Operand, fmt: Format, codes: Code
         counts.append(own)
 
     split(c.shape[0], c.size, run)
-    return np.sum(counts, axis=0, dtype=np.int64)[2:]
+    return _total(counts)[2:]
 
 
 def limb_layout(fmt: Format) -> tuple[int, int]:
@@ -236,6 +261,13 @@ def dot_codes(a: Codes, b: Codes, fmt: Format, addend: int = 0) -> int:
     base, length = limb_layout(fmt)
     limbs = np.zeros(length, np.int64)
     signed = limb_kernels.dot_codes(
-        np.ascontiguousarray(a), np.ascontiguousarray(b), addend, limbs, base, fmt.nbits, fmt.es, fmt.max_regime or 0
+        np.ascontiguousarray(a),
+        np.ascontiguousarray(b),
+        addend,
+        limbs,
+        base,
+        fmt.nbits,
+        fmt.es,
+        fmt.max_regime or 0,
     )
     return int(signed) & fmt.code_mask

@@ -22,11 +22,21 @@ FLOATS = {
     "fp8_e4m3": (4, -6, 8),
     "fp8_e5m2": (3, -14, 15),
 }
-DEFAULT = ("posit16", "bposit16", "float16", "bfloat16", "takum16", "posit8", "fp8_e4m3", "fp8_e5m2", "float32")
+DEFAULT = (
+    "posit16",
+    "bposit16",
+    "float16",
+    "bfloat16",
+    "takum16",
+    "posit8",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "float32",
+)
 
 
 def digits(scale: int, below: Fraction, above: Fraction) -> float:
-    """Decimal digits at 1.5 * 2**scale between two neighbouring values: -log10 of the largest relative rounding error."""
+    """Decimal digits between two neighbours of 1.5 * 2**scale: -log10 of the largest relative error."""
     middle = Fraction(3, 2) * Fraction(2) ** scale
     return -math.log10((above - below) / (2 * middle))
 
@@ -65,7 +75,7 @@ def float_curve(name: str) -> Curve:
 
 
 def takum_curve(nbits: int = 16) -> Curve:
-    """Digits in every binade of a linear takum: 3 bits say how many bits the characteristic has (arXiv 2404.18603)."""
+    """Digits in every binade of a linear takum (arXiv 2404.18603), whose characteristic has 0 to 7 bits."""
     curve = []
     for scale in range(-255, 255):
         length = (scale + 1 if scale >= 0 else -scale).bit_length() - 1
@@ -101,7 +111,9 @@ def plot(names: Sequence[str], path: Path) -> None:
     if path.suffix.lower() not in _SUFFIXES:
         raise TextError(f"the figure's file must end in {', '.join(_SUFFIXES)}, got {path.name!r}")
     if not path.parent.is_dir():
-        raise TextError(f"the figure's folder {path.parent} does not exist; create it or choose another with --output")
+        raise TextError(
+            f"the figure's folder {path.parent} does not exist; create it or choose another with --output"
+        )
     curves = {name: curve_of(name) for name in names or DEFAULT}
     from matplotlib.figure import Figure
 

@@ -71,5 +71,5 @@ def nearest_real(evaluate: Callable[[int], "Real"], fmt: Format) -> int:
 
 def _fraction(x: "Real") -> Fraction:
     sign, mantissa, exponent, _ = x._mpf_
-    value = Fraction(int(mantissa)) * Fraction(2) ** exponent
+    value = Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
     return -value if sign else value

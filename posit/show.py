@@ -11,7 +11,7 @@ from posit.text import exact, parse_code, shortest
 
 
 def read(text: str, fmt: Format) -> int:
-    """The code that a user means: ``0x5a00`` or ``0b0101`` is a code, anything else a decimal number to round.
+    """The code that a user means: ``0x5a00`` or ``0b0101``, or that of a decimal number, rounded.
 
     Raises:
         CodeError: a code with more than nbits bits.
@@ -25,7 +25,9 @@ def read(text: str, fmt: Format) -> int:
         try:
             code = int(clean, 0)
         except ValueError:
-            raise TextError(f"{text!r} is not a code; write hexadecimal digits after 0x, binary ones after 0b") from None
+            raise TextError(
+                f"{text!r} is not a code; write hexadecimal digits after 0x, binary ones after 0b"
+            ) from None
         check_code(code, fmt)
         return code
     return parse_code(text, fmt)
@@ -53,7 +55,9 @@ def show(text: str, fmt: Format) -> str:
     code = read(text, fmt)
     lines = [f"{fmt} {_hex(code, fmt)} = {shortest(code, fmt)}"]
     if code in (0, fmt.nar):
-        meaning = "zero" if code == 0 else "NaR: not a real number, less than every other posit, equal to itself"
+        meaning = (
+            "zero" if code == 0 else "NaR: not a real number, less than every other posit, equal to itself"
+        )
         lines += [f"  bits      {code:0{fmt.nbits}b}", f"  value     {meaning}"]
     else:
         lines += _fields(code, fmt)
@@ -77,11 +81,12 @@ def _fields(code: int, fmt: Format) -> list[str]:
     bits = " ".join(part for part in (split.regime_bits, split.exponent_bits, split.fraction_bits) if part)
     fraction = split.significand - 1
     missing = ", missing bits are 0" if len(split.exponent_bits) < fmt.es else ""
+    exponent = f"e = {split.exponent}, factor 2**{split.exponent}{missing}"
     lines = [
         f"  bits      {int(split.negative)} {bits}",
         f"  sign      {int(split.negative)} ({'-' if split.negative else '+'})",
         f"  regime    {split.regime_bits} (r = {split.regime}, factor 2**{split.regime << fmt.es})",
-        f"  exponent  {split.exponent_bits or 'none'} (e = {split.exponent}, factor 2**{split.exponent}{missing})",
+        f"  exponent  {split.exponent_bits or 'none'} ({exponent})",
         f"  fraction  {split.fraction_bits or 'none'} (f = {fraction})",
         f"  value     {'-' if split.negative else '+'}(1 + {fraction}) * 2**{split.scale}",
         f"  exact     {exact(code, fmt)}",
@@ -99,7 +104,9 @@ def _error(text: str, code: int, fmt: Format) -> list[str]:
     given = Fraction(text.strip())
     if given == value:
         return ["  rounding  exact"]
-    error, relative = (Decimal(x.numerator) / Decimal(x.denominator) for x in (value - given, (value - given) / given))
+    error, relative = (
+        Decimal(x.numerator) / Decimal(x.denominator) for x in (value - given, (value - given) / given)
+    )
     return [f"  rounding  {error:+.3g} ({relative:+.3g} of the number given)"]
 
 
@@ -111,18 +118,28 @@ def table(formats: Iterable[Format]) -> str:
     posit16     16   2   -   1e-17   7e+16                    11            3.6         256
     """
     head = (
-        "format", "bits", "es", "rS", "minpos", "maxpos", "fraction bits near 1", "digits near 1", "quire bits",
+        "format", "bits", "es", "rS", "minpos", "maxpos", "fraction bits near 1", "digits near 1", "quire bits"
     )  # fmt: skip
-    rows = [head]
-    for fmt in formats:
-        rows.append((
-            str(fmt), str(fmt.nbits), str(fmt.es), "-" if fmt.max_regime is None else str(fmt.max_regime),
-            shortest(fmt.minpos, fmt), shortest(fmt.maxpos, fmt), str(fmt.fraction_bits),
-            f"{(fmt.fraction_bits + 1) * 0.3010299956639812:.1f}", str(fmt.quire_bits),
-        ))  # fmt: skip
+    rows = [head, *(_row(fmt) for fmt in formats)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     widths[0] = max(widths[0], 8)
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in rows
+    )
+
+
+def _row(fmt: Format) -> tuple[str, str, str, str, str, str, str, str, str]:
+    return (
+        str(fmt),
+        str(fmt.nbits),
+        str(fmt.es),
+        "-" if fmt.max_regime is None else str(fmt.max_regime),
+        shortest(fmt.minpos, fmt),
+        shortest(fmt.maxpos, fmt),
+        str(fmt.fraction_bits),
+        f"{(fmt.fraction_bits + 1) * 0.3010299956639812:.1f}",
+        str(fmt.quire_bits),
     )

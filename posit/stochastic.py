@@ -17,14 +17,17 @@ _WORD = (1 << 64) - 1
 def round_stochastic(x: Any, fmt: Format | str, *, seed: int, offset: int = 0) -> PositArray:
     r"""Round each number to one of its two neighbours, so that the expected *value* is the number itself.
 
-    For :math:`l \le |x| \le h` with neighbours l and h, the result is h with probability :math:`(|x| - l) / (h - l)`,
-    in terms of values, not of encodings: the two differ only where a step of the encoding crosses a power of two or
-    exponent bits are cut off, and there only the first is unbiased, which is what stochastic rounding is for.  For the
-    same reason numbers below minpos become 0 or minpos: this function, unlike the standard's rounding, can give 0.
-    Beyond maxpos it saturates.  Values of the format stay as they are.
+    For :math:`l \le |x| \le h` with neighbours l and h, the result is h with probability :math:`(|x| - l) /
+    (h - l)`,
+    in terms of values, not of encodings: the two differ only where a step of the encoding crosses a power of
+    two or exponent bits are cut off, and there only the first is unbiased, which is what stochastic rounding
+    is for.  For the
+    same reason numbers below minpos become 0 or minpos: this function, unlike the standard's rounding, can
+    give 0. Beyond maxpos it saturates.  Values of the format stay as they are.
 
-    Element i in C order uses output ``offset + i`` of SplitMix64 keyed by `seed`, so the result depends neither on
-    threads nor on how a long array is cut, if `offset` counts on.  Probabilities are exact to :math:`2^{-50}`.
+    Element i in C order uses output ``offset + i`` of SplitMix64 keyed by `seed`, so the result depends
+    neither on threads nor on how a long array is cut, if `offset` counts on.  Probabilities are exact to
+    :math:`2^{-50}`.
 
     Args:
         x: float16, bfloat16, float32 or float64 array, Python float, or posits of at most 32 bits.
@@ -61,13 +64,13 @@ def round_stochastic(x: Any, fmt: Format | str, *, seed: int, offset: int = 0) -
     return PositArray((out & form.code_mask).astype(form.storage).reshape(values.shape), form)
 
 
-def _as_float64(x: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _as_float64(x: Any) -> np.ndarray[Any, Any]:
     if isinstance(x, PositArray):
         if x.format.nbits > 32:
             raise FormatError(f"stochastic rounding takes posits of at most 32 bits, got {x.format}")
         return codec.decode(x.codes, x.format)
-    given = np.asarray(x)
-    if given.dtype.kind != "f" and given.dtype.name != "bfloat16" or given.dtype.itemsize > 8:
+    given: np.ndarray[Any, Any] = np.asarray(x)
+    if (given.dtype.kind != "f" and given.dtype.name != "bfloat16") or given.dtype.itemsize > 8:
         raise FormatMismatch(
             f"stochastic rounding takes floats of at most 64 bits or posits, got {given.dtype}; "
             "convert integers with .astype(np.float64)"
@@ -76,7 +79,7 @@ def _as_float64(x: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _key(seed: int) -> int:
-    """The seed through SplitMix64's mixer, in Python integers, so that neighbouring seeds give unrelated streams."""
+    """The seed through SplitMix64's mixer, so that neighbouring seeds give unrelated streams."""
     x = (seed + 0x9E3779B97F4A7C15) & _WORD
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD

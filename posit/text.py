@@ -11,7 +11,9 @@ from posit._rational import from_rational, to_rational
 from posit.errors import TextError
 from posit.formats import Format
 
-_DECIMAL = re.compile(r"[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)(e[+-]?\d{1,5})?", re.IGNORECASE)
+_DECIMAL = re.compile(
+    r"[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)(e[+-]?\d{1,5})?", re.IGNORECASE | re.ASCII
+)
 _NOT_REAL = ("nar", "nan", "inf", "infinity")
 
 
@@ -49,7 +51,7 @@ def _decimal_exponent(x: Fraction) -> int:
 
 
 def _written(digits: int, exponent: int) -> str:
-    """digits * 10**exponent as text."""
+    """Digits * 10**exponent as text."""
     text = str(digits)
     stripped = text.rstrip("0") or "0"
     exponent += len(text) - len(stripped)
@@ -90,12 +92,15 @@ def parse_code(text: str, fmt: Format) -> int:
         return fmt.nar
     if not _DECIMAL.fullmatch(clean):
         raise TextError(
-            f"{text!r} is not a decimal number; write 3.14, -1e-5 or NaR (codes go to posit.from_codes, as 0x4c91)"
+            f"{text!r} is not a decimal number; write 3.14, -1e-5 or NaR "
+            "(codes such as 0x4c91 go to posit.from_codes)"
         )
     return from_rational(Fraction(clean), fmt)
 
 
-def parse(text: "str | list[str] | np.ndarray[tuple[int, ...], np.dtype[np.str_]]", fmt: Format | str) -> PositArray:
+def parse(
+    text: "str | list[str] | np.ndarray[tuple[int, ...], np.dtype[np.str_]]", fmt: Format | str
+) -> PositArray:
     """Posits from decimal text, each rounded once from the exact decimal value; the inverse of `str`.
 
     Args:
@@ -111,6 +116,8 @@ def parse(text: "str | list[str] | np.ndarray[tuple[int, ...], np.dtype[np.str_]
     form = Format.parse(fmt)
     given = np.asarray(text)
     if given.dtype.kind not in "UT":
-        raise TextError(f"text was wanted, got dtype {given.dtype}; numbers go to posit.array(x, {str(form)!r})")
+        raise TextError(
+            f"text was wanted, got dtype {given.dtype}; numbers go to posit.array(x, {str(form)!r})"
+        )
     codes = [parse_code(str(item), form) for item in given.reshape(-1)]
     return PositArray(np.array(codes, form.storage).reshape(given.shape), form)

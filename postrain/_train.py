@@ -90,7 +90,9 @@ def train(
         for batch in batches(len(task.y_train), settings.batch, seed, epoch, permute):
             step = len(step_losses) + 1
             step_losses.append(
-                train_step(model, task.loss, optimizer, pick(x_train, batch), pick(y_train, batch), step, watch)
+                train_step(
+                    model, task.loss, optimizer, pick(x_train, batch), pick(y_train, batch), step, watch
+                )
             )
             progress.advance(stage, loss=step_losses[-1])
         seconds = perf_counter() - started
@@ -118,7 +120,7 @@ def train_step(
     if isinstance(loss, PositTensor) and loss.has_nar():
         raise NaRError(f"the loss{first_nar(model)}", step)
     with watch.backward(step, model) if watch else nullcontext():
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+        loss.backward()
     optimizer.step()
     return float(loss.item())
 
@@ -183,7 +185,9 @@ def stored(model: nn.Module) -> dict[str, Tensor]:
 def values(model: nn.Module) -> dict[str, Tensor]:
     """The exact value of every parameter, float64."""
     return {
-        name: parameter.to_float(torch.float64) if isinstance(parameter, PositTensor) else parameter.detach().double()
+        name: parameter.to_float(torch.float64)
+        if isinstance(parameter, PositTensor)
+        else parameter.detach().double()
         for name, parameter in model.named_parameters()
     }
 

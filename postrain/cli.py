@@ -101,8 +101,11 @@ def compare(
 def _compare(options: CompareOptions, bars: "Bars") -> int:
     """Check the format, train, then show and write the report; the exit code."""
     from posit.formats import Format
+    from postrain.recipe import Recipe
 
-    Format.parse(options.format)  # an unknown format is reported before anything is read or made
+    Recipe(
+        Format.parse(options.format).name
+    )  # a format that cannot be used is reported before anything is read or made
 
     from rich.console import Console
 

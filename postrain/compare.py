@@ -22,6 +22,7 @@ from postrain.data import load
 from postrain.exactness import Watcher
 from postrain.files import prepare_output
 from postrain.memory import account
+from postrain.memory.networks import case_for
 from postrain.options import CompareOptions, Progress
 from postrain.recipe import FLOAT32, Recipe
 from postrain.report.schema import (
@@ -111,7 +112,9 @@ def _train_and_measure(work: _Work, task: Task, recipe: Recipe) -> None:
     settings = task.hyperparameters
     steps = settings.epochs * -(-len(task.y_train) // settings.batch)
     watcher = Watcher(task.model, frozenset({1, (steps + 1) // 2, steps}), seed)
-    weights = work.out / f"{task.model}-{recipe.weights.strip('>').replace('<', '_').replace(',', '_')}.safetensors"
+    weights = (
+        work.out / f"{task.model}-{recipe.weights.strip('>').replace('<', '_').replace(',', '_')}.safetensors"
+    )
     trained = train(
         task,
         recipe,
@@ -151,7 +154,7 @@ def _model(work: _Work, task: Task, recipe: Recipe, trained: Trained, weights_fi
     settings = task.hyperparameters
     stage = f"memory {task.model} {recipe.weights}"
     work.progress.start(stage, 1)
-    inference, training = account(task, recipe, settings.batch, seed=work.options.seed)
+    footprint = account(case_for(task, recipe.weights, work.options.seed))
     work.progress.advance(stage)
     return Model(
         model=task.model,
@@ -172,8 +175,8 @@ def _model(work: _Work, task: Task, recipe: Recipe, trained: Trained, weights_fi
         step_losses=trained.step_losses,
         epochs=trained.epochs,
         batch=settings.batch,
-        inference=inference,
-        training=training,
+        inference=footprint.inference,
+        training=footprint.training,
         weights_file=weights_file,
         weights_sha256=trained.sha256,
     )
@@ -231,6 +234,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-

@@ -37,7 +37,7 @@ def convert(model: nn.Module, recipe: Recipe | str) -> nn.Module:
                     continue
                 if id(tensor) not in done:
                     done[id(tensor)] = _rounded(f"{prefix}.{name}".lstrip("."), tensor, recipe)
-                group[name] = done[id(tensor)]  # type: ignore[assignment]  # a Parameter stays one
+                group[name] = done[id(tensor)]
     return model
 
 

@@ -120,9 +120,10 @@ def exact_code(seen: Observation, index: int) -> int:
     total = Fraction(0)
     for term in seen.terms(index):
         factors = [exact.value(code & fmt.code_mask, fmt) for code in term]
-        if None in factors:
+        real = [factor for factor in factors if factor is not None]
+        if len(real) < len(factors):
             return _signed(fmt.nar, fmt)
-        total += prod(factors, start=Fraction(1))  # type: ignore[arg-type]  # no None here
+        total += prod(real, start=Fraction(1))
     return _signed(exact.nearest(total, fmt), fmt)
 
 

@@ -84,7 +84,7 @@ def _sum_products(
         raise NoRuleError(
             f"{op}: products of {len(operands)} values of {fmt} leave float64's range; use es <= 2"
         )
-    factors = [decode(to_numpy(operand.codes), fmt) for operand in operands]
+    factors = [np.asarray(decode(to_numpy(operand.codes), fmt), np.float64) for operand in operands]
     batch = np.broadcast_shapes(*(factor.shape[1:] for factor in factors))
     aligned = tuple(_align(factor, len(batch)) for factor in factors)
     axes = _summed_axes(batch, reduced_to)

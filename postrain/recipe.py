@@ -16,8 +16,8 @@ class Recipe:
     refused.
 
     Raises:
-        RecipeError: formats are mixed, or sums are to be accumulated in another way than by quire (posits) or by
-            float32 (float32).
+        RecipeError: a format is wider than 32 bits, formats are mixed, or sums are to be accumulated in another way
+            than by quire (posits) or by float32 (float32).
         posit.errors.FormatError: the name of a format cannot be read.
 
     >>> Recipe("posit16").is_posit, Recipe("float32").is_posit
@@ -35,6 +35,10 @@ class Recipe:
     def __post_init__(self) -> None:
         name = self.weights if self.weights == FLOAT32 else Format.parse(self.weights).name
         object.__setattr__(self, "weights", name)
+        if self.is_posit and self.format.nbits > 32:
+            raise RecipeError(
+                f"tensors hold posits of at most 32 bits, got {name}; use posit32 or a narrower format"
+            )
         for part in ("activations", "gradients", "optimizer"):
             given = getattr(self, part)
             wanted = name if not given else given if given == FLOAT32 else Format.parse(given).name

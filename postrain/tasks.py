@@ -1,5 +1,6 @@
 """What `postrain compare` trains: a network, its data and how it is judged, the same for every arithmetic."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def volumes(seed: int, epochs: int, samples: int = 4096, hidden: int = 16) -> Ta
     return Task(
         model="ga",
         name="signed volume",
-        network=f"Cl(3,0,0), {hidden} channels, two geometric products",
+        network=f"Cl(3,0,0), {hidden} channels",
         build=lambda seed: SignedVolumeNet(hidden, generator=torch.Generator().manual_seed(seed)),
         loss=nn.functional.mse_loss,
         loss_name="mean squared error",
@@ -109,7 +110,7 @@ def mlp(sizes: tuple[int, ...], seed: int) -> nn.Sequential:
     """
     rng = np.random.Generator(np.random.Philox(seed))
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
         bound = 1 / math.sqrt(fan_in)
         with torch.no_grad():

@@ -3,13 +3,17 @@ r"""Exact argument reduction for sine, cosine and tangent, over arrays of float6
 sin, cos and tan of x need x modulo :math:`\pi/2`.  For x = M * 2**E with an integer M < 2**32 the product
 :math:`x \cdot 2/\pi` modulo 4 is formed in integers from a table of :math:`2^E \cdot 2/\pi \bmod 4` with 158
 fraction bits (Payne and Hanek's idea).  The table is cut below 2**-158, so the product errs by less than
-2**-126.
+2**-126; its top 128 bits are a fixed-point number with 126 fraction bits, whose nearest integer is the
+quadrant.  What is left is high * 2**-62 + middle * 2**-126 with a signed `high`, both rounded to float64: an
+error of at most 2**-53 (|r| + 2 * 2**-62) + 2**-125, hence below 2**-46 |r| while |r| >= 2**-54.
 """
 
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+
+from posit._kernels import elementary
 
 Floats = npt.NDArray[np.float64]
 Quadrants = npt.NDArray[np.int64]
@@ -18,8 +22,6 @@ _LIMBS = 5  # of 32 bits: 2 integer bits and 158 fraction bits
 _FRACTION = 32 * _LIMBS - 2
 _LOWEST = -33  # E of the smallest reduced argument: pi/4 = M * 2**E with M in [2**31, 2**32)
 _HIGHEST = 1000
-_WORD = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
 
 
 @cache
@@ -48,51 +50,22 @@ def modulo_half_pi(x: Floats) -> tuple[Floats, Quadrants, Floats]:
     >>> float(np.sin(r[0])), int(q[0])
     (0.4891786569747214, 3)
     """
-    r, q, bound = x.copy(), np.zeros(x.shape, np.int64), np.zeros(x.shape)
-    large = np.flatnonzero(np.abs(x) > np.pi / 4)
-    if large.size:
-        remainder, quadrant = _reduce(np.abs(x[large]))
-        negative = x[large] < 0
-        r[large] = np.where(negative, -remainder, remainder)
-        q[large] = np.where(negative, -quadrant, quadrant) & 3
-        bound[large] = np.where(np.abs(remainder) < 2.0**-53, 1.0, 2.0**-46)
+    size = x.size
+    r, q, bound = np.empty(size), np.empty(size, np.int64), np.empty(size)
+    elementary.modulo_half_pi(np.ascontiguousarray(x), _table(), _LOWEST, r, q, bound)
     return r, q, bound
-
-
-def _reduce(x: Floats) -> tuple[Floats, Quadrants]:
-    """Remainder and quadrant of x > pi/4.
-
-    The top 128 bits of the product are a fixed-point number with 126 fraction bits.  Its nearest integer is
-    the quadrant; what is left is high * 2**-62 + middle * 2**-126 with a signed `high`, both rounded to
-    float64: an error of at most 2**-53 (|r| + 2 * 2**-62), hence below 2**-46 |r| while |r| >= 2**-54.
-    """
-    fraction, exponent = np.frexp(x)
-    mantissa = np.ldexp(fraction, 32).astype(np.uint64)
-    limbs = _table()[exponent - 32 - _LOWEST]
-    carry = np.zeros(x.shape, np.uint64)
-    product = []
-    for limb in range(_LIMBS):
-        term = mantissa * limbs[:, limb] + carry  # below 2**64: (2**32 - 1)**2 + 2**32 - 1
-        product.append(term & _LOW)
-        carry = term >> _WORD
-    high = product[4] << _WORD | product[3]
-    middle = product[2] << _WORD | product[1]
-    quadrant = high + np.uint64(1 << 61) >> np.uint64(62)
-    signed = (high - (quadrant << np.uint64(62))).astype(np.int64)
-    turns = signed.astype(np.float64) * 2.0**-62 + middle.astype(np.float64) * 2.0**-126
-    return turns * (np.pi / 2), quadrant.astype(np.int64)
 
 
 def modulo_half(x: Floats) -> tuple[Floats, Quadrants]:
     r"""Quadrant q modulo 4 and remainder r, :math:`|r| \le \pi/4`, of :math:`\pi x = q\,\pi/2 + r`.
 
-    fmod and the subtraction are exact, so r has the relative error of one product, and is 0 exactly where it
-    should.
+    Everything before the last product is exact: multiples of x's unit, at most 2.  So r has the relative
+    error of one product, and is 0 exactly where it should.
 
     >>> modulo_half(np.array([2.5]))
     (array([0.]), array([1]))
     """
-    turn = np.fmod(x, 2.0)
+    turn = x - 2.0 * np.rint(0.5 * x)
     quadrant = np.rint(2.0 * turn)
     r = np.pi * (turn - 0.5 * quadrant)
     return r, np.where(np.isnan(quadrant), 0.0, quadrant).astype(np.int64) & 3

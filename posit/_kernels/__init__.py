@@ -1,9 +1,10 @@
 """Numba kernels: integers and arrays only, no objects.  The rest of `posit` chooses, checks and allocates.
 
-``from posit._kernels import convert`` outside this package gives a stand-in that imports the module when it is first
-used: importing Numba takes most of a second (and brings SciPy where that is installed), which reading a format or
-showing a number does not need.  Kernels import from each other by full name, ``from posit._kernels.codec import …`` or
-``import posit._kernels.wide as wide``, since Numba must see the modules themselves.
+``from posit._kernels import convert`` outside this package gives a stand-in that imports the module when it
+is first used: importing Numba takes most of a second (and brings SciPy where that is installed), which
+reading a format or showing a number does not need.  Kernels import from each other by full name, ``from
+posit._kernels.codec import …`` or ``import posit._kernels.wide as wide``, since Numba must see the modules
+themselves.
 """
 
 import importlib

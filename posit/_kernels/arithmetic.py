@@ -1,4 +1,4 @@
-"""Array kernels of arithmetic: made for a format where speed matters, one generic kernel in integers elsewhere.
+"""Array kernels of arithmetic: made for a format where speed matters, generic elsewhere.
 
 Three ways to the same bits, chosen by `binary`, `unary` and `fma` from the format alone:
 
@@ -6,8 +6,9 @@ Three ways to the same bits, chosen by `binary`, `unary` and `fma` from the form
 * float64 rounded to odd (`posit._kernels.odd`) for n <= 32 where `fits_float64`;
 * integers (`posit._kernels.wide`) for everything else.
 
-Every kernel takes contiguous 1-D arrays of codes in the signed dtype of the format's width and writes sign-extended
-codes.  Operations are numbers, so that they can be frozen into a kernel; LLVM drops the branches not taken.
+Every kernel takes contiguous 1-D arrays of codes in the signed dtype of the format's width and writes
+sign-extended codes.  Operations are numbers, so that they can be frozen into a kernel; LLVM drops the
+branches not taken.
 """
 
 from collections.abc import Callable
@@ -30,8 +31,8 @@ SQRT, NEAREST_INT, CEIL, FLOOR = range(4)
 def fits_float64(n, es, rs):
     """Whether products and quotients of the format and their rounding errors are normal float64.
 
-    Every value is a multiple of 2**-e and below 2**e for the e below, so a product and its error are multiples of
-    2**(-2 * e) >= 2**-1022 and below 2**1022.
+    Every value is a multiple of 2**-e and below 2**e for the e below, so a product and its error are
+    multiples of 2**(-2 * e) >= 2**-1022 and below 2**1022.
     """
     return n <= 32 and (((rs << es) + n) if rs else ((n - 2) << es) + 1) <= 511
 
@@ -84,7 +85,7 @@ def wide_unary(op, a, n, es, rs):
 
 @numba.njit(inline="always")
 def lane_binary(op, a, b, n, es, rs, smallest, largest):
-    """ADD, SUB or MUL of two codes in a 32-bit lane; `smallest` and `largest`: float32 bits of minpos and maxpos."""
+    """ADD, SUB or MUL of two codes in a 32-bit lane, between the float32 bits of minpos and maxpos."""
     x = to_float32(a, n, es, rs)
     y = to_float32(b, n, es, rs)
     if op == MUL:

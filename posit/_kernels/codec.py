@@ -1,4 +1,4 @@
-"""Encode and decode, one value at a time, for any format; Numba freezes n, es and rs where they are constants.
+"""Encode and decode, one value at a time; Numba freezes n, es and rs where they are constants.
 
 Everywhere below `n` is nbits, `es` the exponent bits and `rs` the longest regime run, 0 for no bound.
 A code is an int64 whose low n bits count; results are sign-extended, so that signed order is posit order.
@@ -18,7 +18,7 @@ _HALF = np.uint64(1 << 63)
 
 
 def code_mask(n, storage):
-    """What an int64 code is masked with before it is stored: zero-extended in unsigned storage, whole in signed."""
+    """The mask of an int64 code before it is stored: zero-extended in unsigned storage, whole in signed."""
     return -1 if np.dtype(storage).kind == "i" else (1 << n) - 1
 
 
@@ -64,7 +64,7 @@ def to_float(code, n, es, rs):
 
 @numba.njit(inline="never")
 def _string_to_code(word, shift, sticky, n):
-    """Round the string that starts with `word` shifted right by `shift`, keeping its leading bit, to n - 1 bits."""
+    """Round the string of `word` shifted right by `shift`, its leading bit repeated, to n - 1 bits."""
     moved = np.uint64(np.int64(word) >> shift)
     lost = (moved << np.uint64(shift)) != word
     kept = np.int64(moved >> np.uint64(65 - n))
@@ -77,7 +77,7 @@ def _string_to_code(word, shift, sticky, n):
 
 @numba.njit(inline="never")
 def encode_parts(negative, scale, significand, sticky, n, es, rs):
-    """Code of ±significand * 2**(scale - 63), where bit 63 of significand is set; `sticky`: a bit below it is too."""
+    """Code of ±significand * 2**(scale - 63), bit 63 of it set; `sticky`: a bit below it is set too."""
     regime = scale >> es
     low = -rs if rs else -(n - 2)
     high = rs - 1 if rs else n - 2
@@ -106,8 +106,9 @@ def encode_parts(negative, scale, significand, sticky, n, es, rs):
 def range_bits(n, es, rs):
     """The float64 bits of minpos and maxpos, n <= 32.
 
-    The regime -rs or rs - 1 of a bounded format's ends leaves n - 1 - rs bits for exponent and fraction; minpos has
-    only the last of them set, maxpos all.  They are at the top of float64's exponent field's last `es` bits.
+    The regime -rs or rs - 1 of a bounded format's ends leaves n - 1 - rs bits for exponent and fraction;
+    minpos has only the last of them set, maxpos all.  They are at the top of float64's exponent field's last
+    `es` bits.
     """
     largest = (rs << es) if rs else (n - 2) << es
     last = np.int64(1) << (52 + es - (n - 1 - rs)) if rs else np.int64(0)
@@ -116,11 +117,11 @@ def range_bits(n, es, rs):
 
 @numba.njit(inline="never")
 def from_float(x, n, es, rs):
-    """Code of a float64 rounded once, n <= 32, branch-free so that LLVM vectorises it; NaN and infinities give NaR.
+    """Code of a float64 rounded once, n <= 32, free of branches; NaN and infinities give NaR.
 
-    The bits are clamped to those of minpos and maxpos first.  Within a regime the code is a linear function of the
-    float64's bits: the regime's first code plus exponent and fraction shifted right, rounded half to even in one addition.
-    An unbounded format is one whose longest regime is n - 1 bits.
+    The bits are clamped to those of minpos and maxpos first.  Within a regime the code is a linear function
+    of the float64's bits: the regime's first code plus exponent and fraction shifted right, rounded half to
+    even in one addition. An unbounded format is one whose longest regime is n - 1 bits.
     """
     bits = float_bits(x)
     magnitude = bits & np.int64(0x7FFFFFFFFFFFFFFF)

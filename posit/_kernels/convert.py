@@ -79,7 +79,7 @@ def encode_wide():
 
 @cache
 def decode_wide():
-    """Kernel (codes, out, to_odd, n, es, rs): Codes to float64, rounded to nearest, or to odd for one more rounding."""
+    """Kernel (codes, out, to_odd, n, es, rs): codes to float64, nearest, or to odd for one more rounding."""
 
     @numba.njit(numba.void(_CODES, numba.float64[::1], numba.boolean, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, to_odd, n, es, rs):
@@ -91,7 +91,7 @@ def decode_wide():
 
 @cache
 def recode():
-    """Kernel (codes, out, n, es, rs, m, es_m, rs_m): Codes of one format to codes of another."""
+    """Kernel (codes, out, n, es, rs, m, es_m, rs_m): codes of one format to codes of another."""
 
     @numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, n, es, rs, m, es_m, rs_m):
@@ -103,7 +103,10 @@ def recode():
 
 @cache
 def encode_integers():
-    """Kernel (integers, are_unsigned, out, n, es, rs): int64, or the bits of uint64, to codes; the int64 with only its first bit set is NaR."""
+    """Kernel (integers, are_unsigned, out, n, es, rs): int64, or the bits of uint64, to codes.
+
+    The int64 with only its first bit set is NaR.
+    """
 
     @numba.njit(numba.void(_CODES, numba.boolean, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
     def kernel(integers, are_unsigned, out, n, es, rs):
@@ -118,7 +121,10 @@ def encode_integers():
 
 @cache
 def to_integers():
-    """Kernel (codes, out, low, high, outside, n, es, rs): Codes to integers, nearest (ties to even); NaR and what is not in low .. high give `outside`."""
+    """Kernel (codes, out, low, high, outside, n, es, rs): codes to integers, nearest, ties to even.
+
+    NaR and what is not in low .. high give `outside`.
+    """
 
     @numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, low, high, outside, n, es, rs):

@@ -7,8 +7,10 @@ import numba
 import numpy as np
 
 from posit._kernels.codec import from_float
+from posit._kernels.intrinsics import float_bits
 
 _REALS = numba.types.Array(numba.float64, 1, "C", readonly=True)
+_F1 = numba.float64[::1]
 _LARGE = 2.0**1000  # beyond maxpos of every format that float64 carries: their scales stay below 993
 _SMALL = 2.0**-1000
 
@@ -78,3 +80,44 @@ def erfc(x, out):
     """The complementary error function, by the platform's C library."""
     for t in range(len(x)):
         out[t] = math.erfc(x[t])
+
+
+@numba.njit(
+    numba.void(
+        _REALS, numba.uint64[:, ::1], numba.int64, numba.float64[::1], numba.int64[::1], numba.float64[::1]
+    ),
+    nogil=True,
+    cache=True,
+)
+def modulo_half_pi(x, table, lowest, r, q, bound):
+    """Remainders and quadrants modulo pi/2; `posit._elementary.reduction` says why this is right.
+
+    Row E - lowest of `table` holds 2**E * 2/pi mod 4 in five 32-bit limbs, lowest first.
+    """
+    low_word = np.uint64(0xFFFFFFFF)
+    word = np.uint64(32)
+    for t in range(len(x)):
+        size = abs(x[t])
+        if not size > np.pi / 4:
+            r[t], q[t], bound[t] = x[t], 0, 0.0
+            continue
+        bits = float_bits(size)
+        mantissa = np.uint64(((bits & np.int64(0xFFFFFFFFFFFFF)) | (np.int64(1) << 52)) >> 21)
+        row = table[(bits >> 52) - 1023 - 31 - lowest]
+        term = mantissa * row[0]
+        term = mantissa * row[1] + (term >> word)
+        middle = term & low_word
+        term = mantissa * row[2] + (term >> word)
+        middle |= (term & low_word) << word
+        term = mantissa * row[3] + (term >> word)
+        high = term & low_word
+        term = mantissa * row[4] + (term >> word)
+        high |= (term & low_word) << word
+        quadrant = (high + np.uint64(1 << 61)) >> np.uint64(62)
+        signed = np.int64(high - (quadrant << np.uint64(62)))
+        turns = np.float64(signed) * 2.0**-62 + np.float64(middle) * 2.0**-126
+        remainder = turns * (np.pi / 2)
+        negative = x[t] < 0.0
+        r[t] = -remainder if negative else remainder
+        q[t] = (-np.int64(quadrant) if negative else np.int64(quadrant)) & 3
+        bound[t] = 1.0 if abs(remainder) < 2.0**-53 else 2.0**-46

@@ -1,7 +1,7 @@
-"""Sums, means and dot products of any format in integer limbs: the plain quire, for what the fast path does not serve.
+"""Sums, means and dot products of any format in integer limbs: the plain quire.
 
-Rows of (m, k) codes.  The accumulator is that of `posit._kernels.limbs`: 32-bit digits in int64, digit 0 of weight
-2**base.
+Rows of (m, k) codes.  The accumulator is that of `posit._kernels.limbs`: 32-bit digits in int64, digit 0 of
+weight 2**base.
 """
 
 from functools import cache
@@ -23,8 +23,8 @@ SPARE = 5  #: digits below the lowest bit, for quotients
 def divide(limbs, divisor):
     """Divide the folded number by 1 <= divisor < 2**31; a remainder becomes a sticky last bit.
 
-    The lowest `SPARE` digits were 0, so 128 bits of the quotient follow the sum's last one: the sticky bit lies below
-    every rounding boundary.
+    The lowest `SPARE` digits were 0, so 128 bits of the quotient follow the sum's last one: the sticky bit
+    lies below every rounding boundary.
     """
     fold(limbs)
     top = len(limbs) - 1
@@ -47,9 +47,14 @@ def divide(limbs, divisor):
 
 @cache
 def sums():
-    """Kernel (codes, divisor, limbs, base, out, n, es, rs): out[i] = sum of row i / divisor, rounded once; NaR where the row has one."""
+    """Kernel (codes, divisor, limbs, base, out, n, es, rs): sums of rows over divisor.
 
-    @numba.njit(numba.void(_ROWS, _N, numba.int64[::1], _N, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    Each is rounded once; NaR where the row has one.
+    """
+
+    @numba.njit(
+        numba.void(_ROWS, _N, numba.int64[::1], _N, numba.int64[::1], _N, _N, _N), nogil=True, cache=True
+    )
     def kernel(codes, divisor, limbs, base, out, n, es, rs):
         for i in range(codes.shape[0]):
             limbs[:] = 0
@@ -73,9 +78,16 @@ def sums():
 
 @cache
 def products():
-    """Kernel (a, b, limbs, base, out, n, es, rs): out[i, j] = dot product of row i of `a` with row j of `b`, rounded once; any n <= 64."""
+    """Kernel (a, b, limbs, base, out, n, es, rs): dot products of rows of a and b.
 
-    @numba.njit(numba.void(_ROWS, _ROWS, numba.int64[::1], _N, numba.int64[:, ::1], _N, _N, _N), nogil=True, cache=True)
+    Each is rounded once; any n <= 64.
+    """
+
+    @numba.njit(
+        numba.void(_ROWS, _ROWS, numba.int64[::1], _N, numba.int64[:, ::1], _N, _N, _N),
+        nogil=True,
+        cache=True,
+    )
     def kernel(a, b, limbs, base, out, n, es, rs):
         for i in range(a.shape[0]):
             for j in range(b.shape[0]):
@@ -102,7 +114,10 @@ def products():
 
 @cache
 def running_products():
-    """Kernel (codes, out, n, es, rs): out[i] = product of row i from first to last, rounded after each factor; 1 for an empty row."""
+    """Kernel (codes, out, n, es, rs): products of rows from first to last.
+
+    Rounded after each factor; 1 for an empty row.
+    """
 
     @numba.njit(numba.void(_ROWS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, n, es, rs):

@@ -1,7 +1,7 @@
-"""Machine instructions that Numba does not offer: count leading zeros, fused multiply-add, bit casts, high products.
+"""Machine instructions that Numba lacks: leading zeros, fused multiply-add, bit casts, high products.
 
-Numba widens every 32-bit integer operation to 64 bits; the shifts named ...32 stay in 32-bit lanes, of which a vector
-register holds twice as many.  A shift by 32 or more is undefined, as in C.
+Numba widens every 32-bit integer operation to 64 bits; the shifts named ...32 stay in 32-bit lanes, of which
+a vector register holds twice as many.  A shift by 32 or more is undefined, as in C.
 
 With NUMBA_DISABLE_JIT they are plain Python, so that every kernel can be stepped through.
 """
@@ -22,7 +22,7 @@ if numba.config.DISABLE_JIT:
         return 64 - int(x).bit_length()
 
     def fma64(a, b, c):
-        """a * b + c in float64, rounded once."""
+        """A * b + c in float64, rounded once."""
         return float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
 
     def float_bits(x):
@@ -50,7 +50,7 @@ if numba.config.DISABLE_JIT:
         return np.uint32((int(x) & 0xFFFFFFFF) >> int(k)).view(np.int32)
 
     def sar32(x, k):
-        """x >> k with copies of the sign."""
+        """X >> k with copies of the sign."""
         return np.int32(int(x) >> int(k))
 
     def float32_bits(x):
@@ -74,7 +74,7 @@ else:
 
     @intrinsic
     def fma64(typingctx, a, b, c):
-        """a * b + c in float64, rounded once."""
+        """A * b + c in float64, rounded once."""
 
         def codegen(context, builder, signature, args):
             return builder.fma(*args)
@@ -139,7 +139,7 @@ else:
 
     @intrinsic
     def sar32(typingctx, x, k):
-        """x >> k with copies of the sign."""
+        """X >> k with copies of the sign."""
 
         def codegen(context, builder, signature, args):
             return builder.ashr(*args)

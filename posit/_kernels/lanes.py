@@ -1,9 +1,10 @@
-"""Small posits in 32-bit lanes: decode to float32, encode from float32, and arithmetic, twice as many per vector.
+"""Small posits in 32-bit lanes, twice as many per vector: decode to float32, encode from it, compute.
 
-For formats with n <= 16, at most 12 significant bits and every scale within -63 .. 63 (`serves`).  There a value is a
-normal float32, a product of two (24 bits, scale within -126 .. 127) is an exact float32, and a float32 rounded *to
-odd* (truncated, last bit set if anything was cut) rounds to the same posit as the real number: a rounding boundary has
-at most 13 significant bits, so it is never odd in bit 24, and no boundary lies strictly between the two.
+For formats with n <= 16, at most 12 significant bits and every scale within -63 .. 63 (`serves`).  There a
+value is a normal float32, a product of two (24 bits, scale within -126 .. 127) is an exact float32, and a
+float32 rounded *to odd* (truncated, last bit set if anything was cut) rounds to the same posit as the real
+number: a rounding boundary has at most 13 significant bits, so it is never odd in bit 24, and no boundary
+lies strictly between the two.
 """
 
 import numba
@@ -36,7 +37,7 @@ def range_bits(n, es, rs):
 
 @numba.njit(inline="never")
 def to_float32(code, n, es, rs):
-    """The exact float32 of a code (int32, low n bits count); NaR gives NaN.  Subnormal scales do not occur."""
+    """The exact float32 of a code (int32, low n bits count); NaR gives NaN."""
     signed = shl32(_I(code), _I(32 - n))
     negative = sar32(signed, _I(31))
     word = shl32(_I((signed ^ negative) - negative), _I(1))
@@ -58,16 +59,18 @@ def to_float32(code, n, es, rs):
 
 @numba.njit(inline="never")
 def from_float32(x, n, es, rs, smallest, largest):
-    """Code (int32, sign-extended) of a float32 rounded once; `smallest`, `largest`: float32 bits of minpos, maxpos.
+    """Code (int32, sign-extended) of a float32, between the float32 bits of minpos and maxpos, rounded once.
 
-    Clamping the bits first leaves one path: the string regime, exponent, fraction starts at bit 31, is shifted right
-    by the regime's length with a sticky bit, and rounded to even in one addition.
+    Clamping the bits first leaves one path: the string regime, exponent, fraction starts at bit 31, is
+    shifted right by the regime's length with a sticky bit, and rounded to even in one addition.
     """
     bits = float32_bits(x)
     magnitude = _I(bits & _MAGNITUDE)
     clamped = magnitude if magnitude < largest else largest
     clamped = clamped if clamped > smallest else smallest
-    scaled = _I(clamped + _I(0x00800000))  # the biased exponent is now scale + 128, a multiple of 2**es at scale 0
+    scaled = _I(
+        clamped + _I(0x00800000)
+    )  # the biased exponent is now scale + 128, a multiple of 2**es at scale 0
     regime = _I(sar32(scaled, _I(23 + es)) - _I(128 >> es))
     body = _I(scaled & _I((1 << (23 + es)) - 1))
     flip = sar32(regime, _I(31))  # -1 below 1, 0 from 1 on
@@ -91,7 +94,7 @@ def from_float32(x, n, es, rs, smallest, largest):
 
 @numba.njit(inline="never")
 def add_odd(a, b):
-    """a + b in float32, rounded to odd: the error of the rounded sum is exact (TwoSum), its sign says which way to cut."""
+    """The sum in float32, rounded to odd; its rounding error is exact (TwoSum)."""
     total = np.float32(a + b)
     other = np.float32(total - a)
     error = np.float32(np.float32(a - np.float32(total - other)) + np.float32(b - other))

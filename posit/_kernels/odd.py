@@ -1,12 +1,14 @@
-"""float64 operations rounded to odd, so that one more rounding (to a posit of at most 32 bits) is the only one.
+"""float64 operations rounded to odd, so that rounding them to a posit of at most 32 bits is the only one.
 
-The exact result lies between two neighbouring float64; rounding to odd takes the one whose last bit is 1, unless the
-result is a float64 itself.  A rounding boundary of a format with n <= 32 has at most 32 significant bits, so it has a 0
-in bit 53: no boundary lies between the exact result and the odd one, and both round to the same posit (Boldo and
-Melquiond, Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd, 2008).
+The exact result lies between two neighbouring float64; rounding to odd takes the one whose last bit is 1,
+unless the result is a float64 itself.  A rounding boundary of a format with n <= 32 has at most 32
+significant bits, so it has a 0 in bit 53: no boundary lies between the exact result and the odd one, and both
+round to the same posit (Boldo and Melquiond, Emulation of FMA and correctly rounded sums: proved algorithms
+using rounding to odd, 2008).
 
-Each function knows the sign of its rounding error exactly; an error-free transformation needs exponents away from
-float64's ends, which `posit._kernels.arithmetic.fits_float64` checks for the format.  Infinities and NaN pass through.
+Each function knows the sign of its rounding error exactly; an error-free transformation needs exponents away
+from float64's ends, which `posit._kernels.arithmetic.fits_float64` checks for the format.  Infinities and NaN
+pass through.
 """
 
 import numba
@@ -17,7 +19,7 @@ from posit._kernels.intrinsics import bits_float, float_bits, fma64
 
 @numba.njit(inline="always")
 def _cut(value, error):
-    """`value`, the exact result rounded to nearest, rounded to odd instead; only the sign of `error` counts."""
+    """`value`, rounded to nearest, rounded to odd instead; of `error` only the sign counts."""
     bits = float_bits(value)
     inexact = np.int64(1) if abs(error) > 0.0 else np.int64(0)
     toward_zero = ((bits ^ float_bits(error)) >> 63) & inexact
@@ -26,7 +28,7 @@ def _cut(value, error):
 
 @numba.njit(inline="always")
 def add(a, b):
-    """a + b; the error of the rounded sum is exact (TwoSum: Knuth, Seminumerical Algorithms, section 4.2.2)."""
+    """The sum; its rounding error is exact (TwoSum: Knuth, Seminumerical Algorithms, section 4.2.2)."""
     total = a + b
     other = total - a
     return _cut(total, (a - (total - other)) + (b - other))
@@ -40,14 +42,17 @@ def sub(a, b):
 
 @numba.njit(inline="always")
 def mul(a, b):
-    """a * b; the error is one fused multiply-add."""
+    """The product; the error is one fused multiply-add."""
     product = a * b
     return _cut(product, fma64(a, b, -product))
 
 
 @numba.njit(inline="always")
 def div(a, b):
-    """a / b; the remainder a - b * quotient is exact, and the error has its sign times that of b.  x / 0 is not finite."""
+    """The quotient; the remainder a - b * quotient is exact, the error has its sign times that of b.
+
+    By zero it is NaN.
+    """
     quotient = a / b if b != 0.0 else np.nan
     remainder = fma64(-quotient, b, a)
     return _cut(quotient, -remainder if b < 0.0 else remainder)
@@ -62,10 +67,10 @@ def sqrt(a):
 
 @numba.njit(inline="always")
 def fma(a, b, c):
-    """a * b + c: the product is an exact pair of float64, and of the three-term sum only the last addition rounds.
+    """The sum a * b + c: the product is an exact pair, and of the sum only the last addition rounds.
 
-    The two low parts are added to odd first.  That loses nothing: where their sum is inexact, the high part is larger
-    than it by a factor 2**50 at least, so odd in its own last bit it is a sticky bit of the whole.
+    The two low parts are added to odd first.  That loses nothing: where their sum is inexact, the high part
+    is larger than it by a factor 2**50 at least, so odd in its own last bit it is a sticky bit of the whole.
     """
     high = a * b
     low = fma64(a, b, -high)

@@ -20,7 +20,6 @@ _ANY = numba.types.Array(numba.float64, 2, "A")
 _U8 = numba.uint8[::1]
 
 
-
 @numba.njit(inline="always")
 def lowest_bit(x):
     """Weight of the lowest set bit of a nonzero normal float64; +infinity for 0."""
@@ -98,7 +97,18 @@ def certify(n, es, rs, storage):
 
     @numba.njit(
         numba.void(
-            numba.int64, numba.int64, _F2, _F1, _F1, _F1, _F1, numba.float64, _U8, _U8, codes_type, numba.int64[::1]
+            numba.int64,
+            numba.int64,
+            _F2,
+            _F1,
+            _F1,
+            _F1,
+            _F1,
+            numba.float64,
+            _U8,
+            _U8,
+            codes_type,
+            numba.int64[::1],
         ),
         nogil=True,
         cache=True,

@@ -1,7 +1,8 @@
 """Scalar operations of one format, callable in a user's own Numba code.
 
-A code is any integer whose low n bits count; results are unsigned codes of the format's storage dtype.  The way of
-computing (32-bit lanes, float64 to odd, integers) is a number frozen into each function, as in the array kernels.
+A code is any integer whose low n bits count; results are unsigned codes of the format's storage dtype.  The
+way of computing (32-bit lanes, float64 to odd, integers) is a number frozen into each function, as in the
+array kernels.
 """
 
 from functools import cache
@@ -53,7 +54,11 @@ def _unary(op, way, a, n, es, rs):
 @numba.njit(inline="always")
 def _fma(way, a, b, c, n, es, rs):
     if way != _INTEGERS:
-        x, y, z = to_float(np.int64(a), n, es, rs), to_float(np.int64(b), n, es, rs), to_float(np.int64(c), n, es, rs)
+        x, y, z = (
+            to_float(np.int64(a), n, es, rs),
+            to_float(np.int64(b), n, es, rs),
+            to_float(np.int64(c), n, es, rs),
+        )
         return from_float(odd_fma(x, y, z), n, es, rs)
     return wide.fma(np.int64(a), np.int64(b), np.int64(c), n, es, rs)
 
@@ -183,8 +188,8 @@ def code_functions(n, storage):
         return wide.signed(a, n) >= wide.signed(b, n)
 
     made = (
-        negate, abs, sign, next, prior, is_nar, compare_equal, compare_not_equal, compare_less, compare_less_equal,
-        compare_greater, compare_greater_equal,
+        negate, abs, sign, next, prior, is_nar, compare_equal, compare_not_equal, compare_less,
+        compare_less_equal, compare_greater, compare_greater_equal,
     )  # fmt: skip
     return {f.__name__: f for f in made}
 

@@ -12,7 +12,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @numba.njit
 def mix(x):
-    """SplitMix64's output function: a bijection of 64-bit words that changes about half the bits for each changed bit."""
+    """SplitMix64's output function: each changed bit changes about half the bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -20,7 +20,7 @@ def mix(x):
 
 @numba.njit
 def uniform(key, counter):
-    """A multiple of 2**-53 in [0, 1), uniform; the generator SplitMix64 started at `key`, at its output `counter`."""
+    """A multiple of 2**-53 in [0, 1): output number `counter` of SplitMix64 started at `key`."""
     return np.float64(mix(key + (counter + np.uint64(1)) * _GOLDEN) >> np.uint64(11)) * 2.0**-53
 
 

@@ -1,7 +1,8 @@
 """Arithmetic in integers, for any format up to 64 bits: 128-bit significands, one sticky bit, one rounding.
 
-Everything below takes codes as int64 (low n bits count) and returns sign-extended codes.  Zero and NaR are settled
-first; then a value is (negative, scale, significand with its leading 1 at bit 63), as `parts` gives it.
+Everything below takes codes as int64 (low n bits count) and returns sign-extended codes.  Zero and NaR are
+settled first; then a value is (negative, scale, significand with its leading 1 at bit 63), as `parts` gives
+it.
 """
 
 import numba
@@ -46,7 +47,7 @@ def shift_right(high, low, by):
 
 @numba.njit
 def normalise(high, low):
-    """(significand with bit 63 set, whether anything is below it, number of places it moved up); not both zero."""
+    """(significand with bit 63 set, whether a bit is below it, places moved up); not both are zero."""
     if high == _ZERO:
         lead = clz64(low)
         return low << np.uint64(lead), False, 64 + lead
@@ -61,8 +62,9 @@ def normalise(high, low):
 def add_magnitudes(negative_a, scale_a, a1, a0, negative_b, scale_b, b1, b0, n, es, rs):
     """Code of ±(a1:a0) * 2**(scale_a - 127) ± the same for b, where bit 127 of both is set, for n <= 64.
 
-    Both are moved two places down for the carry and a guard bit; those places hold zeros in every caller but `fma`,
-    where they join the sticky bit.  A sticky bit below the smaller operand makes a difference less by a part of the
+    Both are moved two places down for the carry and a guard bit; those places hold zeros in every caller but
+    `fma`, where they join the sticky bit.  A sticky bit below the smaller operand makes a difference less by
+    a part of the
     last place: borrow one, and it stays sticky.
     """
     if scale_b > scale_a or (scale_b == scale_a and (b1 > a1 or (b1 == a1 and b0 > a0))):
@@ -88,7 +90,7 @@ def add_magnitudes(negative_a, scale_a, a1, a0, negative_b, scale_b, b1, b0, n, 
 
 @numba.njit
 def add(a, b, n, es, rs):
-    """a + b, rounded once; NaR if either is."""
+    """The sum, rounded once; NaR if either is."""
     a, b = signed(a, n), signed(b, n)
     if a == nar(n) or b == nar(n):
         return nar(n)
@@ -103,13 +105,13 @@ def add(a, b, n, es, rs):
 
 @numba.njit
 def sub(a, b, n, es, rs):
-    """a - b, rounded once: the negative of a posit is the two's complement of its code."""
+    """The difference, rounded once: the negative of a posit is the two's complement of its code."""
     return add(a, -signed(b, n), n, es, rs)
 
 
 @numba.njit
 def mul(a, b, n, es, rs):
-    """a * b, rounded once; NaR if either is."""
+    """The product, rounded once; NaR if either is."""
     a, b = signed(a, n), signed(b, n)
     if a == nar(n) or b == nar(n):
         return nar(n)
@@ -117,15 +119,20 @@ def mul(a, b, n, es, rs):
         return np.int64(0)
     negative_a, scale_a, significand_a = parts(a, n, es, rs)
     negative_b, scale_b, significand_b = parts(b, n, es, rs)
-    significand, sticky, moved = normalise(mulhi64(significand_a, significand_b), significand_a * significand_b)
-    return encode_parts(negative_a != negative_b, scale_a + scale_b + 1 - moved, significand, sticky, n, es, rs)
+    significand, sticky, moved = normalise(
+        mulhi64(significand_a, significand_b), significand_a * significand_b
+    )
+    return encode_parts(
+        negative_a != negative_b, scale_a + scale_b + 1 - moved, significand, sticky, n, es, rs
+    )
 
 
 @numba.njit
 def _divide(high, divisor):
     """floor(high * 2**64 / divisor) and whether a remainder is left; high < divisor, bit 63 of divisor set.
 
-    Two digits of 32 bits, each estimated by the divisor's upper half and at most 2 too large (Knuth, algorithm D).
+    Two digits of 32 bits, each estimated by the divisor's upper half and at most 2 too large (Knuth,
+    algorithm D).
     """
     upper, lower = divisor >> np.uint64(32), divisor & _LOW
     quotient, rest = _ZERO, high
@@ -144,7 +151,7 @@ def _divide(high, divisor):
 
 @numba.njit
 def div(a, b, n, es, rs):
-    """a / b, rounded once; NaR if either is or b is 0."""
+    """The quotient, rounded once; NaR if either is or b is 0."""
     a, b = signed(a, n), signed(b, n)
     if a == nar(n) or b == nar(n) or b == 0:
         return nar(n)
@@ -153,7 +160,9 @@ def div(a, b, n, es, rs):
     negative_a, scale_a, significand_a = parts(a, n, es, rs)
     negative_b, scale_b, significand_b = parts(b, n, es, rs)
     scale = scale_a - scale_b
-    if significand_a >= significand_b:  # quotient in [1, 2): its leading 1, then 64 bits, of which 63 are kept
+    if (
+        significand_a >= significand_b
+    ):  # quotient in [1, 2): its leading 1, then 64 bits, of which 63 are kept
         fraction, rest = _divide(significand_a - significand_b, significand_b)
         significand, sticky = _TOP | (fraction >> _ONE), rest or (fraction & _ONE) != _ZERO
     else:
@@ -174,10 +183,15 @@ def sqrt(a, n, es, rs):
         return np.int64(0)
     _, scale, significand = parts(a, n, es, rs)
     odd = scale & 1
-    # radicand significand * 2**(63 + odd) in 128 bits is at least 2**126, so the root has its leading 1 at bit 63
+    # radicand significand * 2**(63 + odd) in 128 bits is at least 2**126, so the root has its leading 1 at
+    # bit 63
     high = significand >> _ONE if odd == 0 else significand
     low = significand << np.uint64(63) if odd == 0 else _ZERO
-    root, rest1, rest0 = _ZERO, _ZERO, _ZERO  # rest = radicand's leading bits - root**2 < 2 * root + 1 < 2**66
+    root, rest1, rest0 = (
+        _ZERO,
+        _ZERO,
+        _ZERO,
+    )  # rest = radicand's leading bits - root**2 < 2 * root + 1 < 2**66
     for _ in range(64):
         rest1 = (rest1 << np.uint64(2)) | (rest0 >> np.uint64(62))
         rest0 = (rest0 << np.uint64(2)) | (high >> np.uint64(62))
@@ -195,10 +209,10 @@ def sqrt(a, n, es, rs):
 
 @numba.njit
 def fma(a, b, c, n, es, rs):
-    """a * b + c, rounded once; NaR if any is.
+    """The sum a * b + c, rounded once; NaR if any is.
 
-    Significands have at most n - 2 bits (n - 2 - es of fraction and the leading 1), so a product has at most 124 of
-    128 and the two places that `add_magnitudes` moves it down are zeros.
+    Significands have at most n - 2 bits (n - 2 - es of fraction and the leading 1), so a product has at most
+    124 of 128 and the two places that `add_magnitudes` moves it down are zeros.
     """
     a, b, c = signed(a, n), signed(b, n), signed(c, n)
     if a == nar(n) or b == nar(n) or c == nar(n):
@@ -238,10 +252,8 @@ def to_integer(a, mode, n, es, rs):
     else:
         whole = significand >> np.uint64(63 - scale)
         rest = significand << np.uint64(scale + 1)
-    if mode == 0:
-        up = rest > _TOP or (rest == _TOP and (whole & _ONE) == _ONE)
-    else:
-        up = rest != _ZERO and negative == (mode < 0)
+    half_up = rest > _TOP or (rest == _TOP and (whole & _ONE) == _ONE)
+    up = half_up if mode == 0 else rest != _ZERO and negative == (mode < 0)
     magnitude = np.int64(whole) + (1 if up else 0)
     return -magnitude if negative else magnitude, magnitude < 0
 
@@ -299,7 +311,8 @@ def from_float(x, n, es, rs):
 def to_float(a, to_odd, n, es, rs):
     """The float64 nearest to a code (ties to even), or rounded to odd for a further rounding; NaR gives NaN.
 
-    Beyond float64's range: infinity; below it: subnormals and zero (to odd: the largest, the smallest float64).
+    Beyond float64's range: infinity; below it: subnormals and zero (to odd: the largest, the smallest
+    float64).
     """
     a = signed(a, n)
     if a == 0:

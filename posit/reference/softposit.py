@@ -63,7 +63,7 @@ def library() -> ctypes.CDLL:
     return ctypes.CDLL(found.origin)
 
 
-def bind(operation: str, fmt: Format) -> Binding:
+def bind(operation: str, fmt: Format, *, generic: bool = False) -> Binding:
     """The C function for an operation on codes of a format.
 
     The C structs hold one unsigned integer; on the ABIs of x86-64 and AArch64 they are passed like it.
@@ -72,14 +72,15 @@ def bind(operation: str, fmt: Format) -> Binding:
     Args:
         operation: ``add sub mul div mulAdd sqrt roundToInt``.
         fmt: posit<8,0>, posit<16,1>, or any posit with es = 2 and at most 32 bits.
+        generic: Use ``pX2`` at 32 bits too (to show where it is wrong).
 
     Raises:
         MissingReferenceError: no wheel, or SoftPosit has no such function.
     """
     if operation not in OPERATIONS or fmt.max_regime is not None:
         raise _nothing(operation, fmt)
-    own = _OWN.get(fmt)
-    if own is None and (fmt.es != 2 or fmt.nbits > 31):
+    own = None if generic else _OWN.get(fmt)
+    if own is None and (fmt.es != 2 or fmt.nbits > (32 if generic else 31)):
         raise _nothing(operation, fmt)
     operands = OPERATIONS[operation]
     integer = {"p8": ctypes.c_uint8, "p16": ctypes.c_uint16}.get(own or "", ctypes.c_uint32)
@@ -94,6 +95,49 @@ def _nothing(operation: str, fmt: Format) -> MissingReferenceError:
         f"SoftPosit has no {operation} for {fmt}; it offers {', '.join(OPERATIONS)} "
         "for posit<8,0>, posit<16,1> and es = 2 up to 32 bits"
     )
+
+
+_CONVERSIONS = {
+    "from_double": ("convertDoubleTo{upper}", ctypes.c_double, None),
+    "to_double": ("convert{upper}ToDouble", None, ctypes.c_double),
+    "from_i32": ("i32_to_{lower}", ctypes.c_int32, None),
+    "from_i64": ("i64_to_{lower}", ctypes.c_int64, None),
+    "to_i32": ("{lower}_to_i32", None, ctypes.c_int32),
+    "to_i64": ("{lower}_to_i64", None, ctypes.c_int64),
+}
+#: Conversions that `convert` offers.
+CONVERSIONS = tuple(_CONVERSIONS)
+
+
+def convert(conversion: str, operand: float, fmt: Format) -> float:
+    """SoftPosit's conversion between posits and doubles or integers.
+
+    Args:
+        conversion: One of `CONVERSIONS`.
+        operand: A code for ``to_...``, else a number.
+        fmt: A format that `bind` accepts.
+
+    Returns:
+        A code for ``from_...``, else a number.
+
+    Raises:
+        MissingReferenceError: no wheel, or SoftPosit has no such function.
+
+    >>> hex(convert("from_double", 3.14159265, Format(32))), convert("to_i32", 0x50000000, Format(32))
+    ('0x4c90fdaa', 4)
+    """
+    if conversion not in _CONVERSIONS:
+        raise _nothing(conversion, fmt)
+    binding = bind("add", fmt)  # its types and shift are those of the format
+    name, given, result = _CONVERSIONS[conversion]
+    lower = _OWN.get(fmt, "pX2")
+    function = getattr(library(), name.format(lower=lower, upper=lower.replace("p", "P")))
+    code = binding.function.restype
+    function.restype = result or code
+    function.argtypes = [given or code] + ([ctypes.c_int] if given and binding.width is not None else [])
+    width = [binding.width] if given and binding.width is not None else []
+    answer: float = function(operand if given else int(operand) << binding.shift, *width)
+    return answer if result else int(answer) >> binding.shift
 
 
 class _Quire16(ctypes.Structure):

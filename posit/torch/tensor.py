@@ -1,7 +1,7 @@
 """`PositTensor`: integer codes that PyTorch sees as a float32 tensor, with a rule for every operator it answers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ class PositTensor(torch.Tensor):
     _format: Format
 
     @staticmethod
-    def __new__(cls, codes: torch.Tensor, fmt: Format, requires_grad: bool = False) -> "PositTensor":
+    def __new__(cls, codes: torch.Tensor, fmt: Format, requires_grad: bool = False) -> Self:
         """Wrap codes without copying them."""
         if fmt.nbits > 32:
             raise FormatError(f"PositTensor holds formats of at most 32 bits, got {fmt}")
@@ -51,7 +51,7 @@ class PositTensor(torch.Tensor):
             raise CodeError(
                 f"codes of {fmt} must be {wanted}, got {codes.dtype}; to round real numbers use posit_tensor(x, fmt)"
             )
-        self: PositTensor = torch.Tensor._make_wrapper_subclass(
+        self: Self = torch.Tensor._make_wrapper_subclass(
             cls,
             codes.shape,
             strides=codes.stride(),
@@ -94,7 +94,7 @@ class PositTensor(torch.Tensor):
         """Refused: NumPy has no posits; use ``.codes.numpy()`` or ``.to_float().numpy()``."""
         raise NoRuleError("a PositTensor has no numpy(); use .codes.numpy() or .to_float().numpy()")
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]  # torch leaves it untyped
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"PositTensor({self.tolist()}, {self._format}{grad})"
 
@@ -102,7 +102,9 @@ class PositTensor(torch.Tensor):
         return ["_codes"], {"fmt": self._format}
 
     @staticmethod
-    def __tensor_unflatten__(inner: dict[str, torch.Tensor], meta: dict[str, Format], *_: object) -> "PositTensor":
+    def __tensor_unflatten__(
+        inner: dict[str, torch.Tensor], meta: dict[str, Format], *_: object
+    ) -> "PositTensor":
         return PositTensor(inner["_codes"], meta["fmt"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PositTensor":
@@ -114,13 +116,19 @@ class PositTensor(torch.Tensor):
         return result  # type: ignore[no-any-return]
 
     def __reduce_ex__(self, protocol: object) -> Any:
-        raise NoRuleError("a PositTensor is not pickled; save weights with postrain.files.save_weights (safetensors)")
+        raise NoRuleError(
+            "a PositTensor is not pickled; save weights with postrain.files.save_weights (safetensors)"
+        )
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch documents
 
     @classmethod
-    def __torch_dispatch__(
-        cls, op: Any, types: tuple[type, ...], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    def __torch_dispatch__(  # type: ignore[override]  # torch's stub lacks the operator
+        cls,
+        op: Any,
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Answer `op` by its rule; an operator without one raises and is named."""
         rule = _RULES.get(op)
@@ -130,7 +138,7 @@ class PositTensor(torch.Tensor):
 
 
 def register_rule(*ops: Any) -> Callable[[Rule], Rule]:
-    """Decorator: answer these operators (``torch.ops.….default``) on PositTensors with ``rule(op, *args, **kwargs)``."""
+    """Decorator: answer these operators (``torch.ops.….default``) on PositTensors by ``rule(op, *args, **kwargs)``."""
 
     def keep(rule: Rule) -> Rule:
         for op in ops:
@@ -156,10 +164,14 @@ def posit_tensor(x: torch.Tensor, fmt: "Format | str", *, requires_grad: bool = 
     """
     fmt = Format.parse(fmt)
     if x.dtype not in (torch.float32, torch.float64):
-        raise CodeError(f"posit_tensor rounds float32 or float64 tensors, got {x.dtype}; convert with .float() first")
+        raise CodeError(
+            f"posit_tensor rounds float32 or float64 tensors, got {x.dtype}; convert with .float() first"
+        )
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).sum())
-        raise NonFiniteError(f"{bad} of {x.numel()} input values are NaN or infinite; remove them before rounding to {fmt}")
+        raise NonFiniteError(
+            f"{bad} of {x.numel()} input values are NaN or infinite; remove them before rounding to {fmt}"
+        )
     codes = encode(to_numpy(x.detach()), fmt, signed_storage(fmt))
     return PositTensor(torch.from_numpy(codes), fmt, requires_grad)
 

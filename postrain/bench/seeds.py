@@ -24,7 +24,9 @@ class SeedScores:
         return 100 * (mean(self.scores) - mean(self.float32_scores))
 
 
-def digits_scores(recipe: Recipe, seeds: int = 5, epochs: int = 10, progress: Progress | None = None) -> SeedScores:
+def digits_scores(
+    recipe: Recipe, seeds: int = 5, epochs: int = 10, progress: Progress | None = None
+) -> SeedScores:
     """Train the digits MLP from `seeds` seeds in both arithmetics: same initial weights, same batches."""
     progress = progress or NoProgress()
     task = classification(load("digits"), epochs)

@@ -1,4 +1,4 @@
-"""The memory accountant: bytes by purpose at the peak of inference and of a training step, predicted and measured.
+"""The memory accountant: bytes by purpose at the peak of inference and of training, predicted and measured.
 
 This package itself imports neither torch nor numba: `account` measures in a process of its own.
 """

@@ -12,7 +12,7 @@ from postrain.report.schema import Account, Memory
 
 _TIMEOUT = 600  # seconds; a first run compiles the kernels
 
-#: One arena and small thresholds: freed memory goes back to the system, so that the process' peak means something.
+#: One arena, small thresholds: freed memory goes back to the system, so that the process' peak has a meaning.
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
@@ -20,8 +20,8 @@ _ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLO
 class Case:
     """What is measured, written so that another process can build it again.
 
-    The inputs are synthetic, of the right shapes and types: no data set is loaded, since bytes do not depend on
-    values (except for the list of sums that float64 left open, which is never at the peak).
+    The inputs are synthetic, of the right shapes and types: no data set is loaded.  Bytes depend on values in
+    one place only, what a product keeps for the sums that float64 left open (`postrain.memory.formulas`).
 
     >>> Case("postrain.memory.networks:mlp", {"sizes": [64, 10]}, "posit16", batch=8).recipe
     'posit16'
@@ -43,8 +43,9 @@ class Case:
 class Footprint:
     """Memory of one network in one arithmetic.
 
-    A training step is forward, backward, and an SGD step whose momentum exists already; gradients do not exist
-    before it.  ``predicted`` and ``measured`` are divided by purpose as `postrain.memory.steps` says.
+    Inference has no optimizer, no gradients and no targets.  A training step is forward, backward, and an SGD
+    step whose momentum exists already; gradients do not exist before it.  `postrain.memory.steps` says what
+    each purpose is.
     """
 
     case: Case
@@ -80,7 +81,7 @@ def account(case: Case) -> Footprint:
     >>> footprint.training.measured.weights, footprint.training.measured.gradients
     (184, 184)
     """
-    done = subprocess.run(  # noqa: S603  # our own interpreter and module
+    done = subprocess.run(
         [sys.executable, "-m", "postrain.memory.child"],
         input=json.dumps(asdict(case)),
         env={**os.environ, **_ALLOCATOR},

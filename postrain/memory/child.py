@@ -1,7 +1,7 @@
 """The process in which a case is measured: a `Case` as JSON on stdin, its footprint as JSON on stdout.
 
-Run by `postrain.memory.account`.  Everything is built and run once and thrown away, so that kernels, tables and
-thread pools exist; then the meter starts, and everything is built again.
+Run by `postrain.memory.account`.  Everything is built and run once and thrown away, so that kernels, tables
+and thread pools exist; then the meter starts, and everything is built again.
 """
 
 import gc
@@ -48,7 +48,7 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def _peaks(case: Case) -> tuple[dict[str, Account], dict[str, int]]:
-    """By the ledger, and in another run of the same action by the meter alone, whose count starts before the model."""
+    """By the ledger, and in a run without it by the meter, whose count starts before the model is built."""
     by_purpose = {}
     with Meter() as meter:
         for name, action in actions(lambda: real(case), case):

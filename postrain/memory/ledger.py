@@ -1,8 +1,9 @@
 """The ledger: every buffer that tensors and posit's kernels make, its purpose, and when it comes and goes.
 
-What is written down is a list of events, +bytes and -bytes, with the number of the buffer.  The purpose of a buffer
-may be set until the end (a gradient is known to be one only when the backward pass is over), and the peak and its
-parts are read off the finished list: the parts are those *at the moment of the peak*, each byte once.
+What is written down is a list of events, +bytes and -bytes, with the number of the buffer.  The purpose of a
+buffer may be set until the end (a gradient is known to be one only when the backward pass is over), and the
+peak and its parts are read off the finished list: the parts are those *at the moment of the peak*, each byte
+once.
 """
 
 import threading
@@ -27,7 +28,7 @@ GRADIENTS, OPTIMIZER_STATE, INPUTS = "gradients", "optimizer_state", "inputs"
 
 _purpose: ContextVar[str] = ContextVar("purpose", default=WORKSPACE)
 
-#: operators that are written in torch themselves: their bodies run under the watch, so that it sees their buffers
+#: operators that are themselves written in torch: their bodies run under the watch, which sees their buffers
 _BODIES: dict[Any, Callable[..., Any]] = {
     torch.ops.ga.product.default: _register._product,
     torch.ops.ga.weighted_product.default: _register._weighted_product,
@@ -51,13 +52,13 @@ def purpose(name: str) -> Iterator[None]:
 class Ledger:
     """Buffers by purpose over time, while its context lasts.
 
-    Sees the storages of all tensors that operators return (views share one; of a `PositTensor` the codes), and the
-    NumPy buffers that posit makes.  Does not see what an operator of torch allocates and frees inside.
+    Sees the storages of all tensors that operators return (views share one; of a `PositTensor` the codes),
+    and the NumPy buffers that posit makes.  Not what an operator of torch allocates and frees inside.
 
     Args:
         sizes: Bytes of a tensor's storage; for prediction with fake tensors.
-        workspace: Bytes that an operator ``(op, arguments, result)`` holds besides its result; given for prediction,
-            where operators are not run.
+        workspace: Bytes that an operator ``(op, arguments, result)`` holds besides its result; given for
+            prediction, where operators are not run.
 
     >>> with Ledger() as ledger, purpose(ACTIVATIONS):
     ...     x = torch.zeros(100)
@@ -87,13 +88,13 @@ class Ledger:
         self._stack.close()
 
     def label(self, name: str, tensors: Iterable[torch.Tensor | None]) -> None:
-        """These tensors' storages are for this purpose, now and before; those not known yet are written down."""
+        """These tensors' storages are for this purpose, now and before; unknown ones are written down."""
         for tensor in tensors:
             if tensor is not None:
                 self._purposes[self._find_or_add(tensor)] = name
 
     def claim(self, result: Any, since: int) -> None:
-        """The storages of an operator's result are for the purpose in force, if no older than buffer `since`."""
+        """Storages of an operator's result are for the purpose in force, if no older than buffer `since`."""
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 number = self._find_or_add(tensor)
@@ -175,7 +176,7 @@ class _Watch(TorchDispatchMode):
     """Shows a ledger the result of every operator, and what rules of PositTensor make on the way to it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it so
         self._ledger = ledger
 
     def __torch_dispatch__(

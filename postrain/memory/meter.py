@@ -1,8 +1,9 @@
 """A meter that knows nothing of purposes: bytes that NumPy and torch hold, on one time line.
 
-NumPy is asked through its own allocator interface (NEP 49): a handler that writes down each call.  Torch's allocator
-reports to the profiler.  Both give the time of every event in nanoseconds of the same clock, so the peak of the sum is
-exact.  What neither sees (Python objects, scratch memory of BLAS, code) is seen by `process_peak` only.
+NumPy is asked through its own allocator interface (NEP 49): a handler that writes down each call.  Torch's
+allocator reports to the profiler.  Both give the time of every event in nanoseconds of the same clock, so the
+peak of the sum is exact.  What neither sees (Python objects, scratch memory of BLAS, buffers inside Numba
+kernels, code) is seen by `process_peak` only.
 """
 
 import ctypes
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from numpy._core import _multiarray_umath
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # it has no stub
 from torch.profiler import ProfilerActivity, profile
 
 _SET_HANDLER = 304  # PyDataMem_SetHandler in NumPy's table of C functions, whose order is its ABI
@@ -41,7 +42,7 @@ class _Handler(ctypes.Structure):
 
 
 class _NumpyEvents:
-    """NumPy's allocations while installed.  Its arrays may be freed later: the process must not free one as it ends."""
+    """NumPy's allocations while installed; its arrays may be freed later, but not as the interpreter ends."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -108,7 +109,7 @@ def _set_handler() -> Any:
 class Meter:
     """Bytes allocated since its context began and not freed, and their peak in named windows of time.
 
-    For a process of its own: end that with `os._exit`, since arrays that live on are freed through this object.
+    For a process of its own: end that with `os._exit`, since arrays that live on are freed through this.
     """
 
     def __init__(self) -> None:
@@ -117,13 +118,13 @@ class Meter:
         self._windows: dict[str, tuple[int, int]] = {}
 
     def __enter__(self) -> Self:
-        self._profiler.__enter__()  # type: ignore[no-untyped-call]  # torch leaves it so
+        self._profiler.__enter__()
         self._numpy.install()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._numpy.remove()
-        self._profiler.__exit__(*error)  # type: ignore[no-untyped-call]  # as above
+        self._profiler.__exit__(*error)
 
     @contextmanager
     def window(self, name: str) -> Iterator[None]:
@@ -163,7 +164,10 @@ def _largest(events: list[Event], start: int, stop: int) -> int:
 
 
 def reset_process_peak() -> int | None:
-    """Forget the peak of this process' resident memory; returns the bytes resident now, None where Linux refuses."""
+    """Forget the peak of this process' resident memory; returns the bytes resident now.
+
+    None where Linux does not let it be forgotten.
+    """
     ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")

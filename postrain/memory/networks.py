@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,10 +63,14 @@ def case_for(task: Task, recipe: str, seed: int = 0) -> Case:
     hyperparameters = task.hyperparameters
     if task.model == "mlp":
         linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-        name, arguments = "mlp", {"sizes": [linear[0].in_features, *(layer.out_features for layer in linear)]}
-        factory: dict[str, object] = dict(arguments)
+        name = "mlp"
+        arguments: dict[str, Any] = {
+            "sizes": [linear[0].in_features, *(layer.out_features for layer in linear)]
+        }
     else:
         name = "signed_volume"
         network = next(layer for layer in layers if isinstance(layer, SignedVolumeNet))
-        factory = {"hidden": network.embed.out_channels}
-    return Case(f"{__name__}:{name}", factory, recipe, hyperparameters.batch, hyperparameters.momentum, seed)
+        arguments = {"hidden": network.embed.out_channels}
+    return Case(
+        f"{__name__}:{name}", arguments, recipe, hyperparameters.batch, hyperparameters.momentum, seed
+    )

@@ -1,7 +1,7 @@
 """Predict a case's memory: walk its operators on fake tensors, which have shapes and no bytes.
 
-In posits every operator's result takes the bytes of its codes, and what the operator holds inside is computed from
-shapes by `postrain.memory.formulas`.
+In posits every operator's result takes the bytes of its codes, and what the operator holds inside is computed
+from shapes by `postrain.memory.formulas`.
 """
 
 import torch

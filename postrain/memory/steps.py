@@ -2,10 +2,11 @@
 
 * *weights*, *optimizer state*: as they are named; the momentum exists before the step, and not in inference.
 * *inputs*: the batch, and for training its targets.
-* *activations*: what operators return in the forward pass: saved for the backward pass or not, output and loss too.
+* *activations*: what operators return in the forward pass, saved for the backward pass or not; output and
+  loss too.
 * *gradients*: of parameters, from the moment they are computed.
-* *workspace*: everything else: what operators use inside (decoded factors, float64 products) and what the backward
-  pass makes on its way, gradients of activations included.
+* *workspace*: everything else: what operators use inside (decoded factors, float64 products) and what the
+  backward pass makes on its way, gradients of activations included.
 """
 
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ class Training:
         """Run it."""
         with purpose(ACTIVATIONS):
             loss = self.work.loss(self.work.model(self.work.inputs), self.work.targets)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+        loss.backward()
         if ledger is not None:
             ledger.label(GRADIENTS, (parameter.grad for parameter in self.work.model.parameters()))
         self.optimizer.step()
@@ -114,7 +115,7 @@ def real(case: Case) -> Workload:
 
 
 def actions(work: Callable[[], Workload], case: Case) -> Iterator[tuple[str, Inference | Training]]:
-    """Name and make what is measured, one after the other; the caller drops each before it asks for the next."""
+    """Name and make what is measured, in turn; the caller drops each before it asks for the next."""
     whole = work()
     inference = Inference(whole.model, whole.inputs)
     del whole  # the targets go

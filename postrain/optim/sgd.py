@@ -43,9 +43,11 @@ class SGD(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if not isinstance(parameter, PositTensor):
-                    raise RecipeError("this SGD updates PositTensors; use torch.optim.SGD for float32 parameters")
+                    raise RecipeError(
+                        "this SGD updates PositTensors; use torch.optim.SGD for float32 parameters"
+                    )
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
         Returns:

@@ -52,7 +52,7 @@ def decode_integers(codes, n, es, rs):  # type: ignore[no-untyped-def]
 
 def every_format(low: int, high: int) -> list[Format]:
     """Every posit format of low to high bits, and every bounded one with a regime of up to 6 bits."""
-    made = {}
+    made: dict[Format, None] = {}
     for nbits in range(low, high + 1):
         for es in range(6):
             for bound in (None, *range(2, 7)):
@@ -82,7 +82,7 @@ def check_decoding(fmt: Format) -> None:
 
 
 def check_encoding(fmt: Format) -> None:
-    """Every value encodes to its code, and every boundary rounds to the right side, both ways and both signs."""
+    """Every value encodes to its code, every boundary rounds to the right side; both ways, both signs."""
     cases = boundaries(fmt)
     cases += [(float(v), code) for code in range(1, fmt.nar) if (v := value(code, fmt)) is not None]
     smallest, largest = float(fmt.minpos_value), float(fmt.maxpos_value)

@@ -1,4 +1,4 @@
-"""Arithmetic against exact rationals: all posit8 pairs, corners of larger formats, the three ways against each other."""
+"""Arithmetic against exact rationals: all posit8 pairs, corners of larger formats, three ways to compute."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,9 @@ BINARY: dict[str, tuple[Callable[..., Any], Callable[[Fraction, Fraction], Fract
     "mul": (arithmetic.mul, lambda x, y: x * y),
     "div": (arithmetic.div, lambda x, y: x / y),
 }
-LARGE = [Format.parse(name) for name in ("posit16", "posit32", "bposit32", "posit64", "bposit64", "posit<32,5>")]
+LARGE = [
+    Format.parse(name) for name in ("posit16", "posit32", "bposit32", "posit64", "bposit64", "posit<32,5>")
+]
 
 
 def exact(real: Callable[[Fraction, Fraction], Fraction], a: int, b: int, fmt: Format) -> int:
@@ -49,7 +51,9 @@ def codes_of(fmt: Format) -> st.SearchStrategy[int]:
     """Any code of a format, its corners and neighbours of powers of two often; shrinks towards 0."""
     corners = [0, 1, 2, 3, fmt.nar >> 1, (fmt.nar >> 1) + 1, (fmt.nar >> 1) - 1, fmt.maxpos, fmt.maxpos - 1]
     corners += [fmt.nar, fmt.nar + 1, fmt.nar + 2, fmt.code_mask, fmt.code_mask - 1, 3 * fmt.nar // 2]
-    shifted = st.builds(lambda k, d: ((1 << k) + d) & fmt.code_mask, st.integers(0, fmt.nbits - 1), st.integers(-2, 2))
+    shifted = st.builds(
+        lambda k, d: ((1 << k) + d) & fmt.code_mask, st.integers(0, fmt.nbits - 1), st.integers(-2, 2)
+    )
     return st.sampled_from(corners) | shifted | st.integers(0, fmt.code_mask)
 
 
@@ -72,7 +76,7 @@ def test_every_pair_of_posit8(name: str) -> None:
             assert int(got[a, b]) == wanted, (hex(a), hex(b))
 
 
-@pytest.mark.parametrize("name", ["bposit<7,1,3>", "posit<6,5>", "posit<7,0>"])
+@pytest.mark.parametrize("name", ["bposit<6,1,3>", "posit<6,5>", "posit<5,0>"])
 def test_every_pair_of_an_odd_format(name: str) -> None:
     fmt = Format.parse(name)
     codes = np.arange(1 << fmt.nbits, dtype=np.uint8)
@@ -83,7 +87,7 @@ def test_every_pair_of_an_odd_format(name: str) -> None:
 
 
 @pytest.mark.parametrize("fmt", LARGE, ids=str)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_large_formats_against_rationals(fmt: Format, data: st.DataObject) -> None:
     pairs = data.draw(st.lists(st.tuples(codes_of(fmt), codes_of(fmt)), min_size=1, max_size=8))
@@ -96,7 +100,7 @@ def test_large_formats_against_rationals(fmt: Format, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("fmt", LARGE, ids=str)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_fma_against_rationals(fmt: Format, data: st.DataObject) -> None:
     a, b = data.draw(codes_of(fmt)), data.draw(codes_of(fmt))
@@ -105,13 +109,13 @@ def test_fma_against_rationals(fmt: Format, data: st.DataObject) -> None:
     c = data.draw(codes_of(fmt) | st.builds(lambda d: (product + d) & fmt.code_mask, st.integers(-2, 2)))
     z = value(c, fmt)
     wanted = fmt.nar if x is None or y is None or z is None else nearest(x * y + z, fmt)
-    arrays = [np.array([code], fmt.storage) for code in (a, b, c)]
-    assert arithmetic.fma(*arrays, fmt).tolist() == [wanted]
+    first, second, third = (np.array([code], fmt.storage) for code in (a, b, c))
+    assert arithmetic.fma(first, second, third, fmt).tolist() == [wanted]
 
 
 @pytest.mark.parametrize("fmt", [Format(16), Format(32), Format(32, 5, 6)], ids=str)
 def test_sums_that_lie_beside_a_tie_round_to_the_right_side(fmt: Format) -> None:
-    """a + b is a boundary, give or take the smallest b: the sticky bit lies far below."""
+    """A + b is a boundary, give or take the smallest b: the sticky bit lies far below."""
     rng = np.random.default_rng(7)
     for code in rng.integers(fmt.nar // 4, 3 * fmt.nar // 4, 100):
         tie = boundary(int(code), fmt)
@@ -127,7 +131,9 @@ def test_sums_that_lie_beside_a_tie_round_to_the_right_side(fmt: Format) -> None
 def test_the_product_that_rounds_twice_through_float64() -> None:
     a, b = np.array([0x40E4E1E1], np.uint32), np.array([0x471D6663], np.uint32)
     assert arithmetic.mul(a, b, Format(32)).tolist() == [0x4866EB87]
-    through_float64 = posit.array(posit.from_codes(a, "posit32").to_float() * posit.from_codes(b, "posit32").to_float(), "posit32")
+    through_float64 = posit.array(
+        posit.from_codes(a, "posit32").to_float() * posit.from_codes(b, "posit32").to_float(), "posit32"
+    )
     assert through_float64.codes.tolist() == [0x4866EB86]
 
 
@@ -151,7 +157,11 @@ def test_integer_functions(fmt: Format) -> None:
     rng = np.random.default_rng(2)
     codes = rng.integers(0, fmt.code_mask, 200, dtype=np.uint64, endpoint=True).astype(fmt.storage)
     codes[:3] = 0, fmt.nar, fmt.maxpos
-    rules = {arithmetic.nearest_int: round, arithmetic.ceil: math.ceil, arithmetic.floor: math.floor}
+    rules: dict[Any, Callable[[Fraction], int]] = {
+        arithmetic.nearest_int: round,
+        arithmetic.ceil: math.ceil,
+        arithmetic.floor: math.floor,
+    }
     for function, rule in rules.items():
         for code, got in zip(codes, function(codes, fmt), strict=True):
             x = value(int(code), fmt)
@@ -181,7 +191,9 @@ def test_signed_codes_give_signed_codes(name: str) -> None:
     result = arithmetic.mul(signed, signed, fmt)
     assert result.dtype == signed_storage(fmt)
     np.testing.assert_array_equal(to_unsigned(result, fmt), arithmetic.mul(codes, codes, fmt))
-    np.testing.assert_array_equal(to_unsigned(arithmetic.negate(signed, fmt), fmt), arithmetic.negate(codes, fmt))
+    np.testing.assert_array_equal(
+        to_unsigned(arithmetic.negate(signed, fmt), fmt), arithmetic.negate(codes, fmt)
+    )
 
 
 def test_threads_and_strides_change_no_bit() -> None:
@@ -202,6 +214,6 @@ def test_threads_and_strides_change_no_bit() -> None:
 def test_wrong_codes_are_refused() -> None:
     codes = np.zeros(3, np.uint16)
     with pytest.raises(posit.errors.CodeError, match="dtype uint16 or int16, got float64"):
-        arithmetic.add(codes, np.zeros(3), Format(16))
+        arithmetic.add(codes, np.zeros(3), Format(16))  # type: ignore[arg-type]
     with pytest.raises(posit.errors.ShapeError, match=r"shapes \(3,\), \(2,\) do not broadcast"):
         arithmetic.add(codes, codes[:2], Format(16))

@@ -1,6 +1,7 @@
 """Encoding and decoding: small worlds completely, array functions against the scalar oracle."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,19 +15,24 @@ from tests.posit import loops
 SMALL = loops.every_format(3, 10)
 FAST = [Format(8), Format(16), Format(14, 3, 4), Format(16, 5, 6)]
 
+TENTH, SMALL_ONE = Fraction(1, 10), Fraction(1, 10**40)
 VECTORS = [
     ("posit8", 3.14159265, 0x4D), ("posit16", 3.14159265, 0x4C91), ("posit32", np.pi, 0x4C90FDAA),
-    ("posit8", Fraction(1, 10), 0x25), ("posit16", Fraction(1, 10), 0x24CD), ("posit32", Fraction(1, 10), 0x24CCCCCD),
+    ("posit8", TENTH, 0x25), ("posit16", TENTH, 0x24CD), ("posit32", TENTH, 0x24CCCCCD),
     ("bposit16", 1.0, 0x4000), ("bposit32", 1.0, 0x40000000), ("bposit64", 1.0, 0x4000000000000000),
     ("bposit16", -1.0, 0xC000), ("bposit32", -1.0, 0xC0000000), ("bposit64", -1.0, 0xC000000000000000),
     ("bposit16", 2.0, 0x4100), ("bposit32", 2.0, 0x41000000), ("bposit64", 2.0, 0x4100000000000000),
-    ("bposit16", Fraction(1, 10), 0x3C9A), ("bposit32", Fraction(1, 10), 0x3C99999A), ("bposit64", Fraction(1, 10), 0x3C9999999999999A),
+    ("bposit16", TENTH, 0x3C9A), ("bposit32", TENTH, 0x3C99999A), ("bposit64", TENTH, 0x3C9999999999999A),
     ("bposit16", np.pi, 0x4192), ("bposit32", np.pi, 0x41921FB5), ("bposit64", np.pi, 0x41921FB54442D180),
-    ("bposit16", 2.0**32, 0x6000), ("bposit32", 2.0**32, 0x60000000), ("bposit64", 2.0**32, 0x6000000000000000),
-    ("bposit16", 2.0**-33, 0x1F80), ("bposit32", 2.0**-33, 0x1F800000), ("bposit64", 2.0**-33, 0x1F80000000000000),
+    ("bposit16", 2.0**32, 0x6000), ("bposit32", 2.0**32, 0x60000000),
+    ("bposit64", 2.0**32, 0x6000000000000000),
+    ("bposit16", 2.0**-33, 0x1F80), ("bposit32", 2.0**-33, 0x1F800000),
+    ("bposit64", 2.0**-33, 0x1F80000000000000),
     ("bposit16", 10**10, 0x6095), ("bposit32", 10**10, 0x609502F9), ("bposit64", 10**10, 0x609502F900000000),
-    ("bposit16", Fraction(1, 10**40), 0x03B1), ("bposit32", Fraction(1, 10**40), 0x03B16C26), ("bposit64", Fraction(1, 10**40), 0x03B16C262777579C),
-    ("bposit16", 2.0**160, 0x7E00), ("bposit32", 2.0**160, 0x7E000000), ("bposit64", 2.0**160, 0x7E00000000000000),
+    ("bposit16", SMALL_ONE, 0x03B1), ("bposit32", SMALL_ONE, 0x03B16C26),
+    ("bposit64", SMALL_ONE, 0x03B16C262777579C),
+    ("bposit16", 2.0**160, 0x7E00), ("bposit32", 2.0**160, 0x7E000000),
+    ("bposit64", 2.0**160, 0x7E00000000000000),
     ("bposit16", 10**80, 0x7FFF), ("bposit32", 10**80, 0x7FFFFFFF), ("bposit64", 10**80, 0x7FFFFFFFFFFFFFFF),
 ]  # fmt: skip
 
@@ -60,10 +66,12 @@ def test_published_check_vectors(name: str, x: float | Fraction, code: int) -> N
 @pytest.mark.parametrize("fmt", FAST, ids=str)
 @pytest.mark.parametrize("real", [np.float32, np.float64])
 def test_array_kernels_round_at_boundaries_as_the_oracle(fmt: Format, real: type) -> None:
-    codes = np.unique(np.concatenate([np.arange(1, 40), np.arange(1, fmt.maxpos, 97), fmt.maxpos - np.arange(1, 40)]))
+    codes = np.unique(
+        np.concatenate([np.arange(1, 40), np.arange(1, fmt.maxpos, 97), fmt.maxpos - np.arange(1, 40)])
+    )
     ties = np.array([float(boundary(int(code), fmt)) for code in codes])
     with np.errstate(over="ignore", under="ignore"):
-        middle = ties.astype(real)
+        middle: Any = ties.astype(real)
     usable = np.isfinite(middle) & (middle > 0)
     middle = middle[usable]
     given = np.concatenate([np.nextafter(middle, real(0)), middle, np.nextafter(middle, real(np.inf))])
@@ -126,7 +134,8 @@ def _nearest_float(v: Fraction, dtype: type) -> float:
 
 def test_bfloat16_is_rounded_once() -> None:
     bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
-    # 1 + 2**-8 + 2**-27 lies above a tie of bfloat16; through float32 it would become the tie and round to even
+    # 1 + 2**-8 + 2**-27 lies above a tie of bfloat16; through float32 it would become the tie and round to
+    # even
     x = posit.array(1 + 2.0**-8 + 2.0**-27, "posit32")
     assert float(x) == 1 + 2.0**-8 + 2.0**-27
     assert float(x.astype(bfloat16)) == 1 + 2.0**-7

@@ -1,6 +1,7 @@
 """Formats are values: parsing, normalisation, limits, refusals."""
 
 import pickle
+from fractions import Fraction
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_limits_are_those_of_the_codes(fmt: Format) -> None:
     assert values == sorted(set(values))
     assert (values[0], values[-1]) == (fmt.minpos_value, fmt.maxpos_value)
     assert 2**fmt.max_scale <= values[-1] < 2 * 2**fmt.max_scale
-    assert all((v / loops.Fraction(2) ** fmt.lsb_scale).denominator == 1 for v in values)
+    assert all((v / Fraction(2) ** fmt.lsb_scale).denominator == 1 for v in values)
 
 
 def test_a_bound_that_cannot_bind_is_none() -> None:
@@ -48,12 +49,17 @@ def test_impossible_formats_are_refused(arguments: tuple[object, ...], message: 
         Format(*arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["posit", "float16", "posit<16>", "bposit<16,5>", "posit<16,1,4>", "", "posit1000"])
+@pytest.mark.parametrize(
+    "text", ["posit", "float16", "posit<16>", "bposit<16,5>", "posit<16,1,4>", "", "posit1000"]
+)
 def test_unknown_names_are_refused(text: str) -> None:
     with pytest.raises(posit.errors.FormatError, match="unknown format|nbits"):
         Format.parse(text)
 
 
 def test_quire_widths() -> None:
-    widths = [Format.parse(name).quire_bits for name in ("posit8", "posit16", "posit32", "bposit16", "bposit32", "bposit64")]
+    widths = [
+        Format.parse(name).quire_bits
+        for name in ("posit8", "posit16", "posit32", "bposit16", "bposit32", "bposit64")
+    ]
     assert widths == [128, 256, 512, 808, 840, 904]

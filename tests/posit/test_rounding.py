@@ -1,6 +1,7 @@
 """Certified rounding and the fused linear combination, against rationals."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_nearest_real_retries_until_the_rounding_is_proven() -> None:
     boundary = exact.boundary(0x4000, posit16)
     asked: list[int] = []
 
-    def just_above(bits: int) -> object:
+    def just_above(bits: int) -> Any:
         asked.append(bits)
         with mpmath.workprec(bits):
             return mpmath.mpf(boundary.numerator) / boundary.denominator * (1 + mpmath.mpf(2) ** -300)

@@ -1,4 +1,4 @@
-"""Memory measured in fresh processes: the ledger against a meter that knows no purposes, and the prediction."""
+"""Memory measured in fresh processes: the ledger, a meter that knows no purposes, and the prediction."""
 
 import subprocess
 import sys
@@ -98,9 +98,8 @@ def test_prediction_grows_with_the_batch_where_it_should() -> None:
     assert large.weights == small.weights
 
 
-@pytest.mark.parametrize("name", ["digits"])
-def test_a_case_is_its_task(name: str) -> None:
-    task = classification(load(name), epochs=1)
+def test_a_case_is_its_task() -> None:
+    task = classification(load("digits"), epochs=1)
     case = case_for(task, "posit16", seed=3)
     assert (case.arguments, case.batch, case.momentum) == (SMALL[1], 64, 0.9)
     assert (

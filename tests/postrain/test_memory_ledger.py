@@ -27,7 +27,7 @@ def _no_collection_meanwhile() -> Iterator[None]:
 
 def test_16_bit_weights_really_take_2_bytes() -> None:
     model = convert(mlp((64, 128, 64, 10), seed=0), "posit16")
-    stored = sum(parameter.codes.untyped_storage().nbytes() for parameter in model.parameters())  # type: ignore[operator]
+    stored = sum(parameter.codes.untyped_storage().nbytes() for parameter in model.parameters())  # type: ignore[attr-defined]
     numbers = sum(parameter.numel() for parameter in model.parameters())
     assert stored == 2 * numbers == 2 * 17226
     with Ledger() as ledger:
@@ -39,7 +39,7 @@ def test_momentum_takes_2_bytes_too() -> None:
     model = convert(mlp((4, 3, 2), seed=0), "posit16")
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
     x = posit_tensor(torch.rand(5, 4), "posit16")
-    torch.nn.functional.cross_entropy(model(x), torch.zeros(5, dtype=torch.int64)).backward()  # type: ignore[no-untyped-call]
+    torch.nn.functional.cross_entropy(model(x), torch.zeros(5, dtype=torch.int64)).backward()
     optimizer.step()
     states = [state["momentum"].codes.untyped_storage().nbytes() for state in optimizer.state.values()]
     assert sum(states) == 2 * sum(parameter.numel() for parameter in model.parameters())

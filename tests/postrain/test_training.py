@@ -67,7 +67,8 @@ def test_conversion_stores_two_bytes_and_keeps_tied_weights_tied() -> None:
     assert isinstance(weight, PositTensor)
     assert isinstance(weight, nn.Parameter)
     assert weight.codes.untyped_storage().nbytes() == 2 * 9
-    assert convert(model, "posit16")[0].weight is weight
+    convert(model, "posit16")
+    assert model[0].weight is weight
 
 
 def test_conversion_refuses_what_it_cannot_round() -> None:
@@ -124,10 +125,14 @@ def test_sgd_refuses_float_parameters_and_silly_rates() -> None:
 def test_nar_in_training_names_weight_and_step(digits: Task) -> None:
     def poisoned(seed: int) -> nn.Module:
         model = convert(digits.build(seed), "posit16")
-        model[2].weight.codes[0, 0] = -(1 << 15)  # type: ignore[index,operator,union-attr]
+        weight = model.get_parameter("2.weight")
+        assert isinstance(weight, PositTensor)
+        weight.codes[0, 0] = -(1 << 15)
         return model
 
-    with pytest.raises(NaRError, match=r"NaR in the loss \(and in the weight 2.weight\) at step 1, so training stopped"):
+    with pytest.raises(
+        NaRError, match=r"NaR in the loss \(and in the weight 2.weight\) at step 1, so training stopped"
+    ):
         train(replace(digits, build=poisoned), POSIT16, seed=0)
     assert first_nar(poisoned(0)).endswith("2.weight)")
 
@@ -179,16 +184,25 @@ def test_checkpoints_hold_the_codes_and_the_format(digits: Task, tmp_path: Path)
 
 
 def test_the_watcher_sees_every_layer_and_finds_all_sums_exact(digits: Task, volume: Task) -> None:
-    for task, layers in ((digits, ["0", "2", "4"]), (volume, ["embed.weights.1", "area", "volume", "readout.weights.3"])):
+    for task, layers in (
+        (digits, ["0", "2", "4"]),
+        (volume, ["embed.weights.1", "area", "volume", "readout.weights.3"]),
+    ):
         watcher = Watcher(task.model, frozenset({1, 2}), seed=0, sample=20)
         train(task, POSIT16, seed=0, watch=watcher)
         rows = {(row.layer, row.kind): row for row in watcher.rows()}
         for layer in layers:
             assert (layer, FORWARD) in rows
             assert (layer, WEIGHT_GRADIENT) in rows
-            assert (layer, INPUT_GRADIENT) in rows or layer in ("0", "embed.weights.1")  # nothing lies before these
+            assert (layer, INPUT_GRADIENT) in rows or layer in (
+                "0",
+                "embed.weights.1",
+            )  # nothing lies before these
         assert {kind for _, kind in rows} == {FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT}
-        assert all(row.equal == row.checked > 0 and row.fallback_equal == row.fallback_checked for row in rows.values())
+        assert all(
+            row.equal == row.checked > 0 and row.fallback_equal == row.fallback_checked
+            for row in rows.values()
+        )
         assert sum(row.float32_checked - row.float32_equal for row in rows.values()) > 0
 
 
@@ -215,7 +229,7 @@ def test_the_watcher_notices_a_wrong_sum() -> None:
 
 def test_initial_weights_are_the_same_everywhere() -> None:
     """Golden bits: NumPy's Philox and one rounding to float32."""
-    weight = mlp((3, 2), seed=0)[0].weight
+    weight = mlp((3, 2), seed=0).get_parameter("0.weight")
     assert weight.shape == (2, 3)
     assert hashlib.sha256(weight.detach().numpy().tobytes()).hexdigest()[:16] == "3d88fc8f2b4fdda3"
     assert np.abs(weight.detach().numpy()).max() <= 3**-0.5

@@ -44,10 +44,12 @@ def _neg(op: Any, x: PositTensor) -> PositTensor:
 
 @register_rule(aten.add.Tensor, aten.sub.Tensor, aten.add_.Tensor, aten.sub_.Tensor)
 def _add(op: Any, x: Any, y: Any, *, alpha: float = 1) -> PositTensor:
-    """x ± alpha y with one rounding; a Python number is an exact float64."""
+    """X ± alpha y with one rounding; a Python number is an exact float64."""
     sign = -1.0 if op in (aten.sub.Tensor, aten.sub_.Tensor) else 1.0
     if isinstance(y, (int, float)) or isinstance(x, (int, float)):
-        raise NoRuleError(f"{op} of a PositTensor and a Python number has no rule yet; make the number a posit_tensor")
+        raise NoRuleError(
+            f"{op} of a PositTensor and a Python number has no rule yet; make the number a posit_tensor"
+        )
     fmt = same_format(op, x, y)
     left, right = torch.broadcast_tensors(x.codes, y.codes)
     codes = axpy(sign * alpha, _contiguous(right), _contiguous(left), fmt)
@@ -59,16 +61,20 @@ def _add(op: Any, x: Any, y: Any, *, alpha: float = 1) -> PositTensor:
 
 @register_rule(aten.mul.Tensor, aten.mul.Scalar, aten.div.Scalar, aten.div.Tensor)
 def _scale(op: Any, x: Any, y: Any) -> PositTensor:
-    """x times a Python number, exact and rounded once (division only by powers of two, where it is exact)."""
+    """X times a Python number, exact and rounded once (division only by powers of two, where it is exact)."""
     if isinstance(x, (int, float)) and op is aten.mul.Tensor:
         x, y = y, x
     if not isinstance(x, PositTensor) or not isinstance(y, (int, float)):
-        raise NoRuleError(f"{op} of two tensors has no rule for PositTensor yet; only a product with a Python number has")
+        raise NoRuleError(
+            f"{op} of two tensors has no rule for PositTensor yet; only a product with a Python number has"
+        )
     factor = float(y)
     if op in (aten.div.Scalar, aten.div.Tensor):
         factor = 1.0 / factor
         if np.frexp(factor)[0] != 0.5:
-            raise NoRuleError(f"{op} by {y} has no rule for PositTensor yet; only division by a power of two has")
+            raise NoRuleError(
+                f"{op} by {y} has no rule for PositTensor yet; only division by a power of two has"
+            )
     codes = _contiguous(x.codes)
     return wrap(axpy(factor, codes, np.zeros_like(codes), x.format), x.format)
 

@@ -66,7 +66,9 @@ def _log_softmax_real(row: Floats, column: int, bits: int) -> Any:
     import mpmath
 
     with mpmath.workprec(bits + 64 + 2 * int(np.log2(1 + np.abs(row).max()))):
-        working = 2 * bits  # the difference may cancel: keep twice the digits and check the size of the result
+        working = (
+            2 * bits
+        )  # the difference may cancel: keep twice the digits and check the size of the result
         while True:
             with mpmath.workprec(working):
                 top = mpmath.mpf(float(row.max()))
@@ -96,7 +98,9 @@ def _log_softmax_backward(
         row, column = divmod(index, rows_g.shape[1])
         total_exact = sum((Fraction(float(value)) for value in rows_g[row]), Fraction(0))
         own, exponent = Fraction(float(rows_g[row, column])), float(rows_y[row, column])
-        if exponent == 0.0 or total_exact == 0:  # exp(0) is rational: the only cases that can be exact or a tie
+        if (
+            exponent == 0.0 or total_exact == 0
+        ):  # exp(0) is rational: the only cases that can be exact or a tie
             return encode_rational(own - total_exact, fmt) if exponent == 0.0 else encode_rational(own, fmt)
         return nearest_real(lambda bits: _minus_exp(own, exponent, total_exact, bits), fmt)
 
@@ -113,7 +117,9 @@ def _minus_exp(own: Fraction, exponent: float, total: Fraction, bits: int) -> An
             left = mpmath.mpf(own.numerator) / own.denominator
             right = mpmath.exp(mpmath.mpf(exponent)) * total.numerator / total.denominator
             result = left - right
-            if result != 0 and abs(result) > (abs(left) + abs(right)) * mpmath.mpf(2) ** (bits - working + 16):
+            if result != 0 and abs(result) > (abs(left) + abs(right)) * mpmath.mpf(2) ** (
+                bits - working + 16
+            ):
                 return result
         working *= 2
 
@@ -160,7 +166,9 @@ def _targets(op: Any, x: PositTensor, target: torch.Tensor, ignore_index: int) -
     classes = to_numpy(target)
     kept = np.asarray(classes != ignore_index)
     if x.ndim != 2 or classes.shape != (x.shape[0],):
-        raise ShapeError(f"{op} needs (n, classes) and (n,) targets, got {tuple(x.shape)} and {tuple(classes.shape)}")
+        raise ShapeError(
+            f"{op} needs (n, classes) and (n,) targets, got {tuple(x.shape)} and {tuple(classes.shape)}"
+        )
     outside = kept & ((classes < 0) | (classes >= x.shape[1]))
     if outside.any():
         raise ShapeError(f"{op} got label {int(classes[outside][0])}; labels must be 0 to {x.shape[1] - 1}")
@@ -194,7 +202,9 @@ def _mse_loss(op: Any, x: PositTensor, y: PositTensor, reduction: int = _MEAN) -
 
 
 @register_rule(aten.mse_loss_backward.default)
-def _mse_loss_backward(op: Any, grad: PositTensor, x: PositTensor, y: PositTensor, reduction: int) -> PositTensor:
+def _mse_loss_backward(
+    op: Any, grad: PositTensor, x: PositTensor, y: PositTensor, reduction: int
+) -> PositTensor:
     """2 grad (x - y), divided by the count for the mean: one rounding."""
     fmt = same_format(op, grad, x, y)
     _require_plain(op, None, reduction)
@@ -207,4 +217,6 @@ def _mse_loss_backward(op: Any, grad: PositTensor, x: PositTensor, y: PositTenso
         difference = Fraction(float(a.flat[index])) - Fraction(float(b.flat[index]))
         return encode_rational(2 * Fraction(float(g)) * difference / divisor, fmt)
 
-    return wrap(certified(approximation, np.abs(approximation) * 2.0**-49, fmt, exact, to_numpy(x.codes).dtype), fmt)
+    return wrap(
+        certified(approximation, np.abs(approximation) * 2.0**-49, fmt, exact, to_numpy(x.codes).dtype), fmt
+    )

@@ -89,7 +89,7 @@ class MatrixObservation:
         return terms
 
     def in_float32(self) -> npt.NDArray[np.integer]:
-        """torch's float32 product of the same matrices, rounded to the format afterwards."""
+        """Torch's float32 product of the same matrices, rounded to the format afterwards."""
         from posit.codec import encode, signed_storage
         from posit.torch.tensor import PositTensor
 

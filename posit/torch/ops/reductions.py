@@ -31,7 +31,9 @@ def _sum(
     ones = np.full((rows.shape[1], 1), scalar_code(1.0, x.format), rows.dtype)
     product = matmul_codes(rows, ones, x.format)
     if (observer := current()) is not None:
-        observer(SumObservation(str(op), x.format, (x.codes,), product.codes, product.tiers, product.open, rows))
+        observer(
+            SumObservation(str(op), x.format, (x.codes,), product.codes, product.tiers, product.open, rows)
+        )
     return wrap(product.codes.reshape(shape), x.format)
 
 
@@ -43,7 +45,9 @@ def _mean(
     if dtype not in (None, torch.float32):
         raise NoRuleError(f"{op} keeps the posit format; it cannot return {dtype}")
     rows, shape = _rows(x, dims, keepdim)
-    return wrap(mean_codes(decode(rows, x.format), rows.shape[1], x.format, rows.dtype).reshape(shape), x.format)
+    return wrap(
+        mean_codes(decode(rows, x.format), rows.shape[1], x.format, rows.dtype).reshape(shape), x.format
+    )
 
 
 def mean_codes(values: "np.ndarray[Any, np.dtype[Any]]", count: int, fmt: Format, storage: Any) -> Codes:

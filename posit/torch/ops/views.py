@@ -61,8 +61,12 @@ def _filled_like(op: Any, x: PositTensor, *, dtype: torch.dtype | None = None, *
     return PositTensor(torch.full_like(x.codes, scalar_code(value, x.format)), x.format)
 
 
-@register_rule(aten.new_zeros.default, aten.new_empty.default, aten.new_ones.default, aten.new_empty_strided.default)
-def _new(op: Any, x: PositTensor, size: Sequence[int], *args: Any, dtype: Any = None, **kwargs: Any) -> PositTensor:
+@register_rule(
+    aten.new_zeros.default, aten.new_empty.default, aten.new_ones.default, aten.new_empty_strided.default
+)
+def _new(
+    op: Any, x: PositTensor, size: Sequence[int], *args: Any, dtype: Any = None, **kwargs: Any
+) -> PositTensor:
     _require_outward_dtype(op, dtype)
     value = 1.0 if op is aten.new_ones.default else 0.0
     if op is aten.new_empty_strided.default:
