@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from posit._kernels import arithmetic as kernels
 from posit._threads import split
-from posit.codec import Codes, signed_storage, to_signed, to_unsigned
+from posit.codec import Codes, destination, signed_storage, to_signed, to_unsigned
 from posit.errors import CodeError, ShapeError
 from posit.formats import Format
 
@@ -22,30 +22,31 @@ Truths = npt.NDArray[np.bool_]
 Kernel = Callable[..., Any]
 
 
-def add(a: Codes, b: Codes, fmt: Format) -> Codes:
+def add(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The sum a + b, rounded once; NaR where either is.  Posit Standard (2022), section 5.4.
 
     Args:
         a: Codes of `fmt`.
         b: Codes of `fmt`, of a shape that broadcasts with that of a.
         fmt: Format of operands and result.
+        out: Where to write: contiguous, of the result's shape and the dtype of a; may be an operand.
 
     Raises:
         CodeError: codes of another width.
-        ShapeError: shapes that do not broadcast.
+        ShapeError: shapes that do not broadcast, or an `out` that does not fit.
 
     >>> [hex(c) for c in add(np.array([0x4000, 0x5A00], np.uint16), np.uint16([0x4000]), Format(16))]
     ['0x4800', '0x5b00']
     """
-    return _apply(kernels.binary(kernels.ADD, *_parameters(fmt)), (a, b), fmt, 4)
+    return _apply(kernels.binary(kernels.ADD, *_parameters(fmt)), (a, b), fmt, 4, out)
 
 
-def sub(a: Codes, b: Codes, fmt: Format) -> Codes:
+def sub(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The difference a - b, rounded once; NaR where either is.  Arguments and errors as for `add`."""
-    return _apply(kernels.binary(kernels.SUB, *_parameters(fmt)), (a, b), fmt, 4)
+    return _apply(kernels.binary(kernels.SUB, *_parameters(fmt)), (a, b), fmt, 4, out)
 
 
-def mul(a: Codes, b: Codes, fmt: Format) -> Codes:
+def mul(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The product a * b, rounded once; NaR where either is.  Arguments and errors as for `add`.
 
     The product that rounding to float64 first gets wrong:
@@ -53,25 +54,25 @@ def mul(a: Codes, b: Codes, fmt: Format) -> Codes:
     >>> hex(mul(np.array([0x40E4E1E1], np.uint32), np.array([0x471D6663], np.uint32), Format(32))[0])
     '0x4866eb87'
     """
-    return _apply(kernels.binary(kernels.MUL, *_parameters(fmt)), (a, b), fmt, 4)
+    return _apply(kernels.binary(kernels.MUL, *_parameters(fmt)), (a, b), fmt, 4, out)
 
 
-def div(a: Codes, b: Codes, fmt: Format) -> Codes:
+def div(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The quotient a / b, rounded once; NaR where either is or b is 0.  Arguments and errors as for `add`."""
-    return _apply(kernels.binary(kernels.DIV, *_parameters(fmt)), (a, b), fmt, 6)
+    return _apply(kernels.binary(kernels.DIV, *_parameters(fmt)), (a, b), fmt, 6, out)
 
 
-def fma(a: Codes, b: Codes, c: Codes, fmt: Format) -> Codes:
+def fma(a: Codes, b: Codes, c: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """Fused multiply-add a * b + c with one rounding; NaR where any is.
 
     Not in the standard.  Arguments and errors as for `add`.
     """
-    return _apply(kernels.fma(*_parameters(fmt)), (a, b, c), fmt, 8)
+    return _apply(kernels.fma(*_parameters(fmt)), (a, b, c), fmt, 8, out)
 
 
-def sqrt(a: Codes, fmt: Format) -> Codes:
+def sqrt(a: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The square root, rounded once; NaR for NaR and negative numbers.  Errors as for `add`."""
-    return _apply(kernels.unary(kernels.SQRT, *_parameters(fmt)), (a,), fmt, 5)
+    return _apply(kernels.unary(kernels.SQRT, *_parameters(fmt)), (a,), fmt, 5, out)
 
 
 def nearest_int(a: Codes, fmt: Format) -> Codes:
@@ -167,7 +168,9 @@ def _broadcast_shape(operands: tuple[Codes, ...]) -> tuple[int, ...]:
         ) from None
 
 
-def _apply(kernel: Kernel, operands: tuple[Codes, ...], fmt: Format, cost: int) -> Codes:
+def _apply(
+    kernel: Kernel, operands: tuple[Codes, ...], fmt: Format, cost: int, out: Codes | None = None
+) -> Codes:
     """Run a kernel over broadcast operands; `cost` is about the nanoseconds of one element."""
     shape = _broadcast_shape(operands)
     stored = signed_storage(fmt)
@@ -177,7 +180,9 @@ def _apply(kernel: Kernel, operands: tuple[Codes, ...], fmt: Format, cost: int) 
             _signed(operand, fmt)  # raises
         full = operand if operand.shape == shape else np.broadcast_to(operand, shape)
         flat.append(np.ascontiguousarray(full).reshape(-1).view(stored))
-    out = np.empty(flat[0].size, stored)
-    split(out.size, cost * out.size, lambda i, j: kernel(*(part[i:j] for part in flat), out[i:j]))
-    result = out.reshape(shape)
-    return result if operands[0].dtype == stored else to_unsigned(result, fmt)
+    result = destination(out, shape, operands[0].dtype)
+    codes = result.reshape(-1).view(stored)
+    split(codes.size, cost * codes.size, lambda i, j: kernel(*(part[i:j] for part in flat), codes[i:j]))
+    if result.dtype != stored and fmt.nbits < 8 * stored.itemsize:
+        np.bitwise_and(result, fmt.storage.type(fmt.code_mask), out=result)
+    return result

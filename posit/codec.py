@@ -1,6 +1,7 @@
 """Arrays of codes to arrays of floats and back, at memory speed, for formats of at most 32 bits."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ from posit import _buffers
 from posit._kernels import convert
 from posit._rational import from_rational
 from posit._threads import split
-from posit.errors import FormatError
+from posit.errors import FormatError, ShapeError
 from posit.formats import Format
 
 Codes = npt.NDArray[np.integer]
@@ -42,14 +43,16 @@ def to_unsigned(codes: Codes, fmt: Format) -> Codes:
     return bare if 8 * fmt.storage.itemsize == fmt.nbits else bare & fmt.storage.type(fmt.code_mask)
 
 
-def decode(codes: Codes, fmt: Format, dtype: npt.DTypeLike = np.float64) -> Floats:
+def decode(codes: Codes, fmt: Format, dtype: npt.DTypeLike = np.float64, out: Floats | None = None) -> Floats:
     """Exact values of codes; NaR gives NaN.
 
     Args:
         codes: Any shape and strides; only the low nbits count, so both signed and unsigned codes will do.
         dtype: float64, or float32 (exact where the format's values are float32 numbers, else rounded to nearest).
+        out: Where to write: contiguous, of the same shape and this dtype.
 
     Raises:
+        ShapeError: `out` does not fit.
         FormatError: the format is wider than 32 bits.
 
     >>> decode(np.array([0x4C91], np.uint16), Format(16))
@@ -57,20 +60,25 @@ def decode(codes: Codes, fmt: Format, dtype: npt.DTypeLike = np.float64) -> Floa
     """
     _require_narrow(fmt)
     flat = _buffers.contiguous(codes).reshape(-1)
-    out = _buffers.empty(flat.shape, dtype)
-    kernel = convert.decoder(fmt.nbits, fmt.es, fmt.max_regime or 0, flat.dtype, out.dtype)
-    split(flat.size, flat.size, lambda start, stop: kernel(flat[start:stop], out[start:stop]))
-    return out.reshape(codes.shape)
+    result = destination(out, codes.shape, dtype)
+    reals = result.reshape(-1)
+    kernel = convert.decoder(fmt.nbits, fmt.es, fmt.max_regime or 0, flat.dtype, reals.dtype)
+    split(flat.size, flat.size, lambda start, stop: kernel(flat[start:stop], reals[start:stop]))
+    return result
 
 
-def encode(values: Floats, fmt: Format, storage: npt.DTypeLike | None = None) -> Codes:
+def encode(
+    values: Floats, fmt: Format, storage: npt.DTypeLike | None = None, out: Codes | None = None
+) -> Codes:
     """Codes of real numbers, each rounded once (nearest on the encoding, ties to even; never to 0 or NaR).
 
     Args:
         values: float32 or float64, any shape and strides; NaN and infinities become NaR.
         storage: dtype of the codes; unsigned (default, zero-extended) or signed (sign-extended).
+        out: Where to write: contiguous, of the same shape and the dtype of the codes.
 
     Raises:
+        ShapeError: `out` does not fit.
         FormatError: the format is wider than 32 bits.
 
     >>> encode(np.array([3.14159265, -1e300, np.inf]), Format(16))
@@ -78,10 +86,29 @@ def encode(values: Floats, fmt: Format, storage: npt.DTypeLike | None = None) ->
     """
     _require_narrow(fmt)
     flat = _buffers.contiguous(values).reshape(-1)
-    out = _buffers.empty(flat.shape, storage or fmt.storage)
-    kernel = convert.encoder(fmt.nbits, fmt.es, fmt.max_regime or 0, out.dtype, flat.dtype)
-    split(flat.size, flat.size * 2, lambda start, stop: kernel(flat[start:stop], out[start:stop]))
-    return out.reshape(values.shape)
+    result = destination(out, values.shape, storage or fmt.storage)
+    codes = result.reshape(-1)
+    kernel = convert.encoder(fmt.nbits, fmt.es, fmt.max_regime or 0, codes.dtype, flat.dtype)
+    split(flat.size, flat.size * 2, lambda start, stop: kernel(flat[start:stop], codes[start:stop]))
+    return result
+
+
+def destination(
+    out: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """`out`, or a new buffer where it is None.
+
+    Raises:
+        ShapeError: `out` has another shape or dtype, is not contiguous, or cannot be written.
+    """
+    if out is None:
+        return _buffers.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ShapeError(
+            f"out must be contiguous and writeable, of shape {shape} and dtype {np.dtype(dtype)}; got shape "
+            f"{out.shape}, dtype {out.dtype}, strides {out.strides}, writeable: {out.flags.writeable}"
+        )
+    return out
 
 
 def _require_narrow(fmt: Format) -> None:

@@ -72,7 +72,8 @@ def _string_to_code(word, shift, sticky, n):
     inexact = np.uint64(1) if (sticky or lost) else np.uint64(0)
     remainder = remainder | inexact
     up = (remainder > _HALF) or (remainder == _HALF and (kept & 1) == 1)
-    return kept + (1 if up else 0)
+    # all ones stay: that is maxpos, and with n = 64 the sum would not fit an int64
+    return kept + (1 if up and kept != (np.int64(1) << (n - 1)) - 1 else 0)
 
 
 @numba.njit(inline="never")

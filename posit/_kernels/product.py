@@ -115,26 +115,33 @@ def certify(n, es, rs, storage):
     )
     def kernel(start, stop, c, norm_a, norm_b, span_a, span_b, gamma, nar_a, nar_b, codes, counts):
         limit = 9007199254740992.0
+        widest = 0.0
+        for j in range(len(span_b)):
+            widest = max(widest, span_b[j])
         for i in range(start, stop):
             row = c[i]
             coded = codes[i]
-            bound_i = gamma * norm_a[i]
-            span_i = span_a[i]
-            exact = np.int64(0)
-            undecided = np.int64(0)
-            for j in range(len(row)):
-                value = row[j]
-                by_range = span_i * span_b[j] < limit
-                bound = 0.0 if by_range else bound_i * norm_b[j] + abs(value) * 4.440892098500626e-16
-                low = carrier.encode(value - bound, n, es, rs, small, smallest, largest)
-                high = carrier.encode(value + bound, n, es, rs, small, smallest, largest)
-                coded[j] = low & mask
-                row[j] = value if low == high else np.nan
-                exact += 1 if by_range else 0
-                undecided += 0 if low == high else 1
-            counts[0] += exact
-            counts[2] += undecided
-            counts[1] += len(row) - exact - undecided
+            if span_a[i] * widest < limit:  # the whole row is exact
+                for j in range(len(row)):
+                    coded[j] = carrier.encode(row[j], n, es, rs, small, smallest, largest) & mask
+                counts[0] += len(row)
+            else:
+                exact = np.int64(0)
+                undecided = np.int64(0)
+                bound_i = gamma * norm_a[i]
+                for j in range(len(row)):
+                    value = row[j]
+                    by_range = span_a[i] * span_b[j] < limit
+                    bound = 0.0 if by_range else bound_i * norm_b[j] + abs(value) * 4.440892098500626e-16
+                    low = carrier.encode(value - bound, n, es, rs, small, smallest, largest)
+                    high = carrier.encode(value + bound, n, es, rs, small, smallest, largest)
+                    coded[j] = low & mask
+                    row[j] = value if low == high else np.nan
+                    exact += 1 if by_range else 0
+                    undecided += 0 if low == high else 1
+                counts[0] += exact
+                counts[2] += undecided
+                counts[1] += len(row) - exact - undecided
             if nar_a[i]:
                 for j in range(len(row)):
                     row[j] = 0.0

@@ -76,7 +76,7 @@ def test_every_pair_of_posit8(name: str) -> None:
             assert int(got[a, b]) == wanted, (hex(a), hex(b))
 
 
-@pytest.mark.parametrize("name", ["bposit<6,1,3>", "posit<6,5>", "posit<5,0>"])
+@pytest.mark.parametrize("name", ["bposit<6,1,3>", "posit<5,5>"])
 def test_every_pair_of_an_odd_format(name: str) -> None:
     fmt = Format.parse(name)
     codes = np.arange(1 << fmt.nbits, dtype=np.uint8)
@@ -128,6 +128,42 @@ def test_sums_that_lie_beside_a_tie_round_to_the_right_side(fmt: Format) -> None
             assert int(got[0]) == exact(BINARY["add"][1], int(code), nudged, fmt)
 
 
+@pytest.mark.parametrize("fmt", LARGE, ids=str)
+def test_a_tiny_addend_breaks_the_tie_of_a_product(fmt: Format) -> None:
+    """a * b is exactly half-way between two posits, and c lies hundreds of bits below: one sticky bit decides."""
+    scale = fmt.max_scale // 2
+    power = Fraction(2) ** scale
+    b = np.array([nearest(power, fmt)], fmt.storage)
+    found = 0
+    for code in range(int(b[0]), int(b[0]) + 40):
+        tie = boundary(code, fmt)
+        a = nearest(tie / power, fmt)
+        if value(a, fmt) != tie / power:
+            continue
+        found += 1
+        for c in (fmt.minpos, fmt.code_mask, 0):
+            wanted = nearest(tie + (value(c, fmt) or 0), fmt)
+            got = arithmetic.fma(np.array([a], fmt.storage), b, np.array([c], fmt.storage), fmt)
+            assert int(got[0]) == wanted, (hex(a), hex(int(b[0])), hex(c))
+    assert found
+
+
+@pytest.mark.parametrize("fmt", [*LARGE, Format(64, 2, 3), Format(63, 5, 6), Format(64, 0)], ids=str)
+def test_results_beyond_maxpos_stay_there(fmt: Format) -> None:
+    """Also just beyond: with 64 bits, rounding the code of maxpos up would leave the integers."""
+    largest = np.array([fmt.maxpos], fmt.storage)
+    one = 1 << (fmt.nbits - 2)
+    for code in (one, one + 1, one + 2, one + 3 * one // 4, fmt.maxpos):
+        factor = np.array([code], fmt.storage)
+        for a, b in ((largest, factor), (arithmetic.negate(largest, fmt), factor)):
+            assert int(arithmetic.mul(a, b, fmt)[0]) == exact(BINARY["mul"][1], int(a[0]), int(b[0]), fmt)
+            assert int(arithmetic.add(a, b, fmt)[0]) == exact(BINARY["add"][1], int(a[0]), int(b[0]), fmt)
+    for above in (fmt.maxpos_value * (1 + Fraction(1, 2**50)), fmt.maxpos_value * Fraction(5, 4)):
+        assert int(posit.array(above, fmt).codes) == fmt.maxpos
+        if above < 2**1023:
+            assert int(posit.array(np.array([float(above)]), fmt).codes[0]) == fmt.maxpos
+
+
 def test_the_product_that_rounds_twice_through_float64() -> None:
     a, b = np.array([0x40E4E1E1], np.uint32), np.array([0x471D6663], np.uint32)
     assert arithmetic.mul(a, b, Format(32)).tolist() == [0x4866EB87]
@@ -150,6 +186,49 @@ def test_float64_and_integers_agree(fmt: Format) -> None:
     kernels.fma(*parameters)(a, b, c, fast)
     kernels._generic_fma(False)(a, b, c, slow, *parameters)
     np.testing.assert_array_equal(fast, slow)
+
+
+def adversarial(fmt: Format, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signed codes: random ones, few significant bits, range ends, and pairs that nearly cancel."""
+    rng = np.random.default_rng(seed)
+    low, high = -(1 << (fmt.nbits - 1)), 1 << (fmt.nbits - 1)
+    a, b, c = (rng.integers(low, high, count, np.int64) for _ in range(3))
+    quarter = count // 4
+    spared = rng.integers(0, fmt.nbits - 1, quarter)
+    a[:quarter] = a[:quarter] >> spared << spared  # few bits: ties are likely
+    b[:quarter] = (b[:quarter] >> spared << spared) + rng.integers(-2, 3, quarter)
+    b[quarter : 2 * quarter] = -a[quarter : 2 * quarter] + rng.integers(-9, 10, quarter)
+    a[-quarter:] = np.where(rng.random(quarter) < 0.5, high - 1, low + 1) ^ rng.integers(0, 64, quarter)
+    spare = 64 - fmt.nbits
+    made = [(codes << spare >> spare).astype(signed_storage(fmt)) for codes in (a, b, c)]
+    return made[0], made[1], made[2]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("fmt", [Format(32), Format(32, 5, 6), Format(16), Format(16, 5, 6)], ids=str)
+def test_ten_million_pairs_by_two_algorithms(fmt: Format) -> None:
+    """float64 rounded to odd (or 32-bit lanes) and integers share only the decoding of fields and agree everywhere."""
+    a, b, c = adversarial(fmt, 10_000_000, 17)
+    parameters = fmt.nbits, fmt.es, fmt.max_regime or 0
+    fast, slow = np.empty_like(a), np.empty(a.shape, np.int32)
+    wide_a, wide_b, wide_c = (codes.astype(np.int32) for codes in (a, b, c))
+    for op in (kernels.ADD, kernels.SUB, kernels.MUL, kernels.DIV):
+        kernels.binary(op, *parameters)(a, b, fast)
+        kernels._generic_binary(False)(op, wide_a, wide_b, slow, *parameters)
+        np.testing.assert_array_equal(fast, slow)
+    kernels.fma(*parameters)(a, b, c, fast)
+    kernels._generic_fma(False)(wide_a, wide_b, wide_c, slow, *parameters)
+    np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("fmt", LARGE, ids=str)
+def test_many_adversarial_pairs_against_rationals(fmt: Format) -> None:
+    signed_a, signed_b, _ = adversarial(fmt, 20_000, 23)
+    a, b = to_unsigned(signed_a, fmt), to_unsigned(signed_b, fmt)
+    for function, real in BINARY.values():
+        for x, y, got in zip(a, b, function(a, b, fmt), strict=True):
+            assert int(got) == exact(real, int(x), int(y), fmt), (hex(x), hex(y))
 
 
 @pytest.mark.parametrize("fmt", [Format(8), Format(9, 1), Format(32), Format(64), Format(64, 5)], ids=str)
@@ -209,6 +288,26 @@ def test_threads_and_strides_change_no_bit() -> None:
         posit.set_num_threads(before)
     np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(one, arithmetic.add(codes[::-1, ::2].copy(), codes[:, 1::2].copy(), fmt))
+
+
+@pytest.mark.parametrize("name", ["posit16", "posit<12,1>", "posit64"])
+def test_results_go_where_they_are_wanted(name: str) -> None:
+    fmt = Format.parse(name)
+    codes = (
+        np.random.default_rng(3).integers(0, fmt.code_mask, 40, np.uint64).astype(fmt.storage).reshape(5, 8)
+    )
+    wanted = arithmetic.mul(codes, codes[:1], fmt)
+    out = np.zeros_like(codes)
+    assert arithmetic.mul(codes, codes[:1], fmt, out=out) is out
+    np.testing.assert_array_equal(out, wanted)
+    first = codes[:1].copy()
+    np.testing.assert_array_equal(arithmetic.mul(codes, first, fmt, out=codes), wanted)
+    read_only = out.copy()
+    read_only.flags.writeable = False
+    unfit: list[Any] = [out[:3], out.T, out[:, ::2], read_only, out.astype(np.float64)]
+    for bad in unfit:
+        with pytest.raises(posit.errors.ShapeError, match="out must be contiguous and writeable"):
+            arithmetic.mul(codes, first, fmt, out=bad)
 
 
 def test_wrong_codes_are_refused() -> None:

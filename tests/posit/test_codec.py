@@ -96,6 +96,16 @@ def test_encoding_ignores_flushing_of_subnormals() -> None:
     assert codec.encode(tiny, Format(16)).tolist() == [1, 0xFFFF, 1]
 
 
+def test_encode_and_decode_write_into_given_arrays() -> None:
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    codes, back = np.zeros((3, 4), np.uint16), np.zeros((3, 4), np.float32)
+    assert codec.encode(x, Format(16), out=codes) is codes
+    assert codec.decode(codes, Format(16), np.float32, out=back) is back
+    np.testing.assert_array_equal(back, x)
+    with pytest.raises(posit.errors.ShapeError, match=r"of shape \(3, 4\) and dtype float64; got"):
+        codec.decode(codes, Format(16), out=back)
+
+
 def test_strided_and_empty_arrays() -> None:
     x = np.arange(24.0).reshape(4, 6)
     codes = codec.encode(x[::2, ::-2].T, Format(16))

@@ -201,7 +201,7 @@ def test_exact_results_with_an_integer(name: str, x: str, n: int, result: str | 
 
 
 def test_signed_codes_give_signed_codes() -> None:
-    for fmt in (posit8, posit16, posit32, Format(12)):
+    for fmt in (posit8, Format(12), posit32):
         unsigned = np.random.default_rng(5).integers(0, 1 << fmt.nbits, 100).astype(fmt.storage)
         signed = posit.codec.to_signed(unsigned, fmt)
         wanted = posit.codec.to_signed(evaluate("tanh", unsigned, fmt), fmt)

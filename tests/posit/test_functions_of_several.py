@@ -65,7 +65,7 @@ def test_all_posit8_pairs(name: str, part: int) -> None:
     assert mismatches2(name, a.ravel(), b.ravel(), posit8) == []
 
 
-@pytest.mark.parametrize("fmt", [posit8, posit16, posit32, Format(12, 4)], ids=str)
+@pytest.mark.parametrize("fmt", [posit8, posit16, posit32, Format(8, 5)], ids=str)
 @pytest.mark.parametrize("name", WITH_INTEGER)
 def test_functions_of_a_posit_and_an_integer(name: str, fmt: Format) -> None:
     codes = np.array(drawn_pairs(fmt, 10, 3)[0]).astype(fmt.storage)
