@@ -16,8 +16,8 @@ def axpy(n, es, rs, storage):
     """Kernel (alpha, x, y, out): out = alpha * x + y.  NaR in, NaR out.  `out` may be `x` or `y`.
 
     The sum is rounded to odd in float64 (`odd.fma`), so the encoding is the only rounding.  A plain fused multiply-add
-    would not do, and not rarely: with alpha = 0.9 every x that is a multiple of 5 gives a float64 whose last bits are 0,
-    often a boundary between posits, while the exact sum is not.
+    would not do, and not rarely: with alpha = 0.9 every x that is a multiple of 5 gives a float64 whose last bits are
+    0, often a boundary between posits, while the exact sum is not.
 
     A block is finished before it is written: LLVM vectorises a loop only where it writes nothing that it reads.
     """

@@ -130,7 +130,7 @@ def test_sums_that_lie_beside_a_tie_round_to_the_right_side(fmt: Format) -> None
 
 @pytest.mark.parametrize("fmt", LARGE, ids=str)
 def test_a_tiny_addend_breaks_the_tie_of_a_product(fmt: Format) -> None:
-    """a * b is exactly half-way between two posits, and c lies hundreds of bits below: one sticky bit decides."""
+    """The product is exactly half-way between two posits, and c lies hundreds of bits below: one sticky bit decides."""
     scale = fmt.max_scale // 2
     power = Fraction(2) ** scale
     b = np.array([nearest(power, fmt)], fmt.storage)
