@@ -156,7 +156,7 @@ def batches(samples: int, size: int, seed: int, epoch: int, permute: bool) -> It
     """Indices of the batches of one epoch, drawn by Philox keyed with (seed, epoch); the last may be smaller.
 
     >>> [batch.tolist() for batch in batches(3, 2, seed=0, epoch=0, permute=False)]
-    [[1, 0], [2]]
+    [[1, 2], [0]]
     """
     rng = np.random.Generator(np.random.Philox(key=(epoch << 64) | seed))
     order = rng.permutation(samples)

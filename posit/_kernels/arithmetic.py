@@ -21,6 +21,7 @@ import numpy as np
 import posit._kernels.lanes as lanes
 import posit._kernels.odd as odd
 import posit._kernels.wide as wide
+import posit._kernels.wide_conversion as wide_conversion
 from posit._kernels.codec import from_float, to_float
 from posit._kernels.lanes import add_odd, from_float32, to_float32
 
@@ -79,8 +80,8 @@ def wide_unary(op, a, n, es, rs):
     if op == SQRT:
         return wide.sqrt(a, n, es, rs)
     if op == NEAREST_INT:
-        return wide.round_to_integer(a, 0, n, es, rs)
-    return wide.round_to_integer(a, 1 if op == CEIL else -1, n, es, rs)
+        return wide_conversion.round_to_integer(a, 0, n, es, rs)
+    return wide_conversion.round_to_integer(a, 1 if op == CEIL else -1, n, es, rs)
 
 
 @numba.njit(inline="always")

@@ -7,6 +7,7 @@ import numpy as np
 
 import posit._kernels.lanes as lanes
 import posit._kernels.wide as wide
+import posit._kernels.wide_conversion as wide_conversion
 from posit._kernels.codec import code_mask, from_float, to_float
 from posit._kernels.lanes import from_float32, to_float32
 
@@ -72,7 +73,7 @@ def encode_wide():
     @numba.njit(numba.void(_FLOATS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
     def kernel(values, out, n, es, rs):
         for t in range(len(values)):
-            out[t] = wide.from_float(values[t], n, es, rs)
+            out[t] = wide_conversion.from_float(values[t], n, es, rs)
 
     return kernel
 
@@ -84,7 +85,7 @@ def decode_wide():
     @numba.njit(numba.void(_CODES, numba.float64[::1], numba.boolean, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, to_odd, n, es, rs):
         for t in range(len(codes)):
-            out[t] = wide.to_float(codes[t], to_odd, n, es, rs)
+            out[t] = wide_conversion.to_float(codes[t], to_odd, n, es, rs)
 
     return kernel
 
@@ -96,7 +97,7 @@ def recode():
     @numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, n, es, rs, m, es_m, rs_m):
         for t in range(len(codes)):
-            out[t] = wide.convert(codes[t], n, es, rs, m, es_m, rs_m)
+            out[t] = wide_conversion.convert(codes[t], n, es, rs, m, es_m, rs_m)
 
     return kernel
 
@@ -113,7 +114,7 @@ def encode_integers():
         for t in range(len(integers)):
             negative = not are_unsigned and integers[t] < 0
             magnitude = np.uint64(-integers[t] if negative else integers[t])
-            code = wide.from_unsigned(magnitude, negative, n, es, rs)
+            code = wide_conversion.from_unsigned(magnitude, negative, n, es, rs)
             out[t] = wide.nar(n) if negative and magnitude == np.uint64(1 << 63) else code
 
     return kernel
@@ -132,7 +133,7 @@ def to_integers():
             if wide.signed(codes[t], n) == wide.nar(n):
                 out[t] = outside
                 continue
-            whole, overflow = wide.to_integer(codes[t], 0, n, es, rs)
+            whole, overflow = wide_conversion.to_integer(codes[t], 0, n, es, rs)
             out[t] = outside if overflow or whole < low or whole > high else whole
 
     return kernel

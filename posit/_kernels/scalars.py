@@ -13,6 +13,7 @@ import numpy as np
 import posit._kernels.arithmetic as arithmetic
 import posit._kernels.lanes as lanes
 import posit._kernels.wide as wide
+import posit._kernels.wide_conversion as wide_conversion
 from posit._kernels.arithmetic import (
     ADD,
     CEIL,
@@ -67,14 +68,14 @@ def _fma(way, a, b, c, n, es, rs):
 def _encode(x, n, es, rs):
     if n <= 32:
         return from_float(np.float64(x), n, es, rs)
-    return wide.from_float(np.float64(x), n, es, rs)
+    return wide_conversion.from_float(np.float64(x), n, es, rs)
 
 
 @numba.njit(inline="always")
 def _decode(a, n, es, rs):
     if n <= 32:
         return to_float(np.int64(a), n, es, rs)
-    return wide.to_float(np.int64(a), False, n, es, rs)
+    return wide_conversion.to_float(np.int64(a), False, n, es, rs)
 
 
 def _way(n, es, rs):
@@ -214,13 +215,16 @@ def conversion_functions(n, es, rs, storage):
         negative = whole < 0
         if negative and whole == -whole:
             return code(wide.nar(n) & mask)
-        return code(wide.from_unsigned(np.uint64(-whole if negative else whole), negative, n, es, rs) & mask)
+        return code(
+            wide_conversion.from_unsigned(np.uint64(-whole if negative else whole), negative, n, es, rs)
+            & mask
+        )
 
     @numba.njit
     def to_int(a):
         if wide.signed(a, n) == wide.nar(n):
             return np.int64(-0x8000000000000000)
-        whole, overflow = wide.to_integer(np.int64(a), 0, n, es, rs)
+        whole, overflow = wide_conversion.to_integer(np.int64(a), 0, n, es, rs)
         return np.int64(-0x8000000000000000) if overflow else whole
 
     return {f.__name__: f for f in (from_float, to_float, from_int, to_int)}

@@ -5,7 +5,8 @@ from fractions import Fraction
 import numba
 import numpy as np
 
-from posit._kernels import codec, wide
+import posit._kernels.codec as codec
+import posit._kernels.wide_conversion as wide_conversion
 from posit.formats import Format
 from posit.reference.exact import boundary, value
 
@@ -30,7 +31,7 @@ def encode_float64(values, n, es, rs):  # type: ignore[no-untyped-def]
 def encode_integers(values, n, es, rs):  # type: ignore[no-untyped-def]
     out = np.empty(len(values), np.int64)
     for t in range(len(values)):
-        out[t] = wide.from_float(values[t], n, es, rs)
+        out[t] = wide_conversion.from_float(values[t], n, es, rs)
     return out
 
 
@@ -46,7 +47,7 @@ def decode_float64(codes, n, es, rs):  # type: ignore[no-untyped-def]
 def decode_integers(codes, n, es, rs):  # type: ignore[no-untyped-def]
     out = np.empty(len(codes))
     for t in range(len(codes)):
-        out[t] = wide.to_float(codes[t], False, n, es, rs)
+        out[t] = wide_conversion.to_float(codes[t], False, n, es, rs)
     return out
 
 
