@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint exhaustive clean
+.PHONY: help setup demo test lint exhaustive bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 
 exhaustive: $(STAMP)  ## the long tests: every input of the small worlds
 	env -u NUMBA_CACHE_DIR $(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive
+
+bench: $(STAMP)  ## speed and accuracy beside float32 (minutes)
+	$(BIN)/postrain bench training
+	$(BIN)/postrain bench digits
 
 clean:  ## remove .venv, caches and the demo's output
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache postrain-report

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 done, but the run refuted a claim of its report; 2 an erro
 stderr; 130 interrupted. Heavy modules are imported inside the commands, so that ``--help`` is quick.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,7 +50,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def main_entry() -> None:
-    """Run as the program ``postrain``."""
+    """Run as the program ``postrain``.
+
+    Torch's waiting threads would spin on cores that posit's threads could use, so unless the caller has chosen they
+    are told to sleep; OpenMP reads this when torch is imported, which the commands do later.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(main())
 
 

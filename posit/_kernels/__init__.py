@@ -8,6 +8,7 @@ themselves.
 """
 
 import importlib
+import sys
 from typing import Any
 
 
@@ -18,7 +19,8 @@ class _Later:
         object.__setattr__(self, "_name", f"{__name__}.{name}")
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(object.__getattribute__(self, "_name")), attribute)
+        name = object.__getattribute__(self, "_name")
+        return getattr(sys.modules.get(name) or importlib.import_module(name), attribute)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         setattr(importlib.import_module(object.__getattribute__(self, "_name")), attribute, value)

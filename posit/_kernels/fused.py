@@ -40,3 +40,39 @@ def axpy(n, es, rs, storage):
             out[start : start + length] = block[:length]
 
     return kernel
+
+
+@cache
+def momentum_step(n, es, rs, storage):
+    """Kernel (mu, lr, grad, held, weights): held = mu * held + grad, then weights = weights - lr * held, in place.
+
+    Each is formed exactly and rounded once, as two calls of `axpy` would, in one pass.
+    """
+    codes_type = numba.types.Array(numba.from_dtype(storage), 1, "C", readonly=True)
+    changed = numba.from_dtype(storage)[::1]
+    mask = code_mask(n, storage)
+    dtype = numba.from_dtype(storage)
+    small, smallest, largest = carrier.constants(n, es, rs)
+
+    @numba.njit(
+        numba.void(numba.float64, numba.float64, codes_type, changed, changed), nogil=True, cache=True
+    )
+    def kernel(mu, lr, grad, held, weights):
+        new_held = np.empty(_BLOCK, dtype)
+        new_weights = np.empty(_BLOCK, dtype)
+        for start in range(0, len(grad), _BLOCK):
+            length = min(_BLOCK, len(grad) - start)
+            for t in range(length):
+                g = carrier.decode(grad[start + t], n, es, rs, small)
+                m = carrier.decode(held[start + t], n, es, rs, small)
+                code = carrier.encode(odd.fma(mu, m, g), n, es, rs, small, smallest, largest)
+                new_held[t] = code & mask
+            for t in range(length):
+                m = carrier.decode(new_held[t], n, es, rs, small)
+                w = carrier.decode(weights[start + t], n, es, rs, small)
+                code = carrier.encode(odd.fma(-lr, m, w), n, es, rs, small, smallest, largest)
+                new_weights[t] = code & mask
+            held[start : start + length] = new_held[:length]
+            weights[start : start + length] = new_weights[:length]
+
+    return kernel

@@ -48,6 +48,7 @@ def decode(n, es, rs, storage):
     """
     codes_type = numba.types.Array(numba.from_dtype(storage), 2, "C", readonly=True)
     small, _, _ = carrier.constants(n, es, rs)
+    nar, all_bits = 1 << (n - 1), (1 << n) - 1
 
     @numba.njit(
         numba.void(codes_type, _F2, numba.int64, _F1, _F1, _U8, _U8, numba.boolean),
@@ -59,21 +60,20 @@ def decode(n, es, rs, storage):
         rows, columns = codes.shape
         for r in range(rows):
             row = out[r, offset : offset + columns]
+            nars = np.int64(0)
             for c in range(columns):
+                nars += np.int64(1) if (np.int64(codes[r, c]) & all_bits) == nar else np.int64(0)
                 row[c] = carrier.decode(codes[r, c], n, es, rs, small)
-            total = 0.0
-            for c in range(columns):
-                total += row[c]
-            if np.isnan(total):
+            if nars != 0:
                 _zero_nars(row, r, nar_row, nar_column)
             if by_row:
                 total = 0.0
-                low = np.inf
+                low = np.int64(0x7FF0000000000000)  # bits of infinity; positive floats order as their bits
                 for c in range(columns):
                     total += row[c] * row[c]
-                    low = min(low, lowest_bit(row[c]))
+                    low = min(low, float_bits(lowest_bit(row[c])))
                 square[r] += total
-                lowest[r] = min(lowest[r], low)
+                lowest[r] = min(lowest[r], bits_float(low))
             else:
                 for c in range(columns):
                     square[c] += row[c] * row[c]

@@ -1,6 +1,7 @@
 """`PositTensor`: integer codes that PyTorch sees as a float32 tensor, with a rule for every operator it answers."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,11 @@ Rule = Callable[..., Any]
 
 _RULES: dict[Any, Rule] = {}
 _DTYPES = {"int8": torch.int8, "int16": torch.int16, "int32": torch.int32}
+
+
+@cache
+def _code_dtype(fmt: Format) -> torch.dtype:
+    return _DTYPES[signed_storage(fmt).name]
 
 
 class PositTensor(torch.Tensor):
@@ -46,7 +52,7 @@ class PositTensor(torch.Tensor):
         """Wrap codes without copying them."""
         if fmt.nbits > 32:
             raise FormatError(f"PositTensor holds formats of at most 32 bits, got {fmt}")
-        wanted = _DTYPES[signed_storage(fmt).name]
+        wanted = _code_dtype(fmt)
         if codes.dtype != wanted:
             raise CodeError(
                 f"codes of {fmt} must be {wanted}, got {codes.dtype}; to round real numbers use posit_tensor(x, fmt)"

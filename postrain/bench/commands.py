@@ -1,5 +1,6 @@
 """The commands of ``postrain bench``: each measures in this run, prints a table, and stores nothing."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -11,6 +12,8 @@ _Format = Annotated[str, typer.Option("--format", help="Posit format, e.g. posit
 @bench.command()
 def training(format_: _Format = "posit16", repeats: Annotated[int, typer.Option(min=1)] = 15) -> None:
     """Time a training step of the 784-512-256-10 MLP, batch 128, beside torch's float32."""
+    import torch
+
     from postrain.bench.step import step_times
     from postrain.progress import Bars
     from postrain.recipe import Recipe
@@ -21,7 +24,8 @@ def training(format_: _Format = "posit16", repeats: Annotated[int, typer.Option(
     for time in times:
         typer.echo(
             f"{time.network}, batch {time.batch}: {time.arithmetic} {1e3 * time.seconds:.2f} ms, "
-            f"float32 {1e3 * time.float32_seconds:.2f} ms, ratio {time.ratio:.2f} (medians of {repeats})"
+            f"float32 {1e3 * time.float32_seconds:.2f} ms, ratio {time.ratio:.2f} (medians of {repeats}; "
+            f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')})"
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from posit.fused import axpy
+from posit.fused import axpy, momentum_step
 from posit.torch import PositTensor
 from postrain.errors import NaRError, RecipeError
 
@@ -73,17 +73,14 @@ class SGD(torch.optim.Optimizer):
 
     def _update(self, group: dict[str, Any], parameter: PositTensor, grad: PositTensor) -> None:
         fmt, lr, momentum = parameter.format, float(group["lr"]), float(group["momentum"])
-        step = grad.codes.contiguous().numpy()
-        if momentum:
-            state = self.state[parameter]
-            if "momentum" not in state:
-                state["momentum"] = PositTensor(grad.codes.contiguous().clone(), fmt)
-            else:
-                held = state["momentum"].codes.numpy()
-                axpy(momentum, held, step, fmt, out=held)
-            step = state["momentum"].codes.numpy()
-        weights = parameter.codes.detach().numpy()
-        axpy(-lr, step, weights, fmt, out=weights)
+        step, weights = grad.codes.contiguous().numpy(), parameter.codes.detach().numpy()
+        if not momentum:
+            axpy(-lr, step, weights, fmt, out=weights)
+            return
+        state = self.state[parameter]
+        if "momentum" not in state:  # the first momentum is the gradient, as in torch.optim.SGD
+            state["momentum"] = PositTensor(torch.zeros_like(parameter.codes), fmt)
+        momentum_step(momentum, lr, step, state["momentum"].codes.numpy(), weights, fmt)
 
 
 def _names(group: dict[str, Any]) -> list[str]:

@@ -28,8 +28,8 @@ def _sum(
     if dtype not in (None, torch.float32):
         raise NoRuleError(f"{op} keeps the posit format; it cannot return {dtype}")
     rows, shape = _rows(x, dims, keepdim)
-    ones = np.full((rows.shape[1], 1), scalar_code(1.0, x.format), rows.dtype)
-    product = matmul_codes(rows, ones, x.format)
+    ones = np.full((1, rows.shape[1]), scalar_code(1.0, x.format), rows.dtype)
+    product = matmul_codes(ones, rows.T, x.format)
     if (observer := current()) is not None:
         observer(
             SumObservation(str(op), x.format, (x.codes,), product.codes, product.tiers, product.open, rows)
