@@ -28,6 +28,8 @@ from postrain.tasks import Task
 class Watch(Protocol):
     """Looks at a training step from inside; see `postrain.exactness.Watcher`."""
 
+    seconds: float  #: spent looking so far; not counted as training time
+
     def forward(self, step: int, model: nn.Module) -> AbstractContextManager[object]:
         """Context of the forward pass of `step`, counted from 1."""
 
@@ -86,7 +88,7 @@ def train(
     step_losses: list[float] = []
     epochs: list[Epoch] = []
     for epoch in range(settings.epochs):
-        started = perf_counter()
+        started, looked = perf_counter(), watch.seconds if watch else 0.0
         for batch in batches(len(task.y_train), settings.batch, seed, epoch, permute):
             step = len(step_losses) + 1
             step_losses.append(
@@ -95,7 +97,7 @@ def train(
                 )
             )
             progress.advance(stage, loss=step_losses[-1])
-        seconds = perf_counter() - started
+        seconds = perf_counter() - started - (watch.seconds - looked if watch else 0.0)
         test_loss, score = evaluate(task, model, recipe)
         epochs.append(Epoch(float(np.mean(step_losses[-count:])), test_loss, score, seconds))
         if checkpoint is not None:

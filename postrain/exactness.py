@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,7 @@ class Watcher:
     fallback_cap: int = 200  #: per layer and kind
     disputed_cap: int = 20  #: elements per contraction on which float32 disagrees and rationals decide
     counts: dict[tuple[str, str], _Counts] = field(default_factory=dict)
+    seconds: float = 0.0  #: spent checking
 
     def __post_init__(self) -> None:
         self._rng = np.random.Generator(np.random.Philox(self.seed))
@@ -92,8 +94,10 @@ class Watcher:
         seen: list[Observation] = []
         with observe(seen.append):
             yield
+        started = perf_counter()
         for observation in seen:
             self._check(observation, _place(observation, model, phase))
+        self.seconds += perf_counter() - started
 
     def _check(self, seen: Observation, place: tuple[str, str]) -> None:
         counts = self.counts.setdefault(place, _Counts())
