@@ -33,6 +33,7 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports
 
 exhaustive: $(STAMP)  ## the long tests: every input of the small worlds
+	$(BIN)/python -m tests.exhaustive.pairs
 	env -u NUMBA_CACHE_DIR $(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive
 
 bench: $(STAMP)  ## speed and accuracy beside float32 (minutes)
