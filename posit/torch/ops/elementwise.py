@@ -7,7 +7,6 @@ import torch
 
 from posit.codec import Codes
 from posit.errors import NoRuleError
-from posit.formats import Format
 from posit.fused import axpy
 from posit.torch.ops.views import scalar_code
 from posit.torch.tensor import PositTensor, register_rule, same_format, to_numpy, wrap
@@ -81,8 +80,3 @@ def _scale(op: Any, x: Any, y: Any) -> PositTensor:
 
 def _contiguous(codes: torch.Tensor) -> Codes:
     return to_numpy(codes.contiguous())
-
-
-def is_nar(codes: Codes, fmt: Format) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """Mask of NaR among signed codes."""
-    return np.asarray(codes == -(1 << (fmt.nbits - 1)))

@@ -1,11 +1,12 @@
 """Operators that move, copy or create codes and change no value."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
 
-from posit.codec import encode_rational, to_signed
+from posit.codec import encode_rational
 from posit.errors import FormatMismatch, NoRuleError
 from posit.formats import Format
 from posit.torch.tensor import PositTensor, register_rule, same_format
@@ -118,8 +119,6 @@ def _item(op: Any, x: PositTensor) -> float:
 
 def scalar_code(value: float, fmt: Format) -> int:
     """Signed code of a Python number, rounded once."""
-    from fractions import Fraction
-
     code = encode_rational(Fraction(value), fmt)
     return code - (1 << fmt.nbits) if code >= fmt.nar else code
 
@@ -128,5 +127,3 @@ def _require_outward_dtype(op: Any, dtype: torch.dtype | None) -> None:
     if dtype not in (None, torch.float32):
         raise NoRuleError(f"{op} would turn posits into {dtype}; use .to_float() and convert that")
 
-
-__all__ = ["scalar_code", "to_signed"]
