@@ -39,6 +39,7 @@ exhaustive: $(STAMP)  ## the long tests: every input of the small worlds
 bench: $(STAMP)  ## speed and accuracy beside float32 (minutes)
 	$(BIN)/postrain bench training
 	$(BIN)/postrain bench digits
+	$(BIN)/postrain bench numbers
 
 clean:  ## remove .venv, caches and the demo's output
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache postrain-report

@@ -8,7 +8,6 @@ themselves.
 """
 
 import importlib
-import sys
 from typing import Any
 
 
@@ -17,16 +16,24 @@ class _Later:
 
     def __init__(self, name: str) -> None:
         object.__setattr__(self, "_name", f"{__name__}.{name}")
+        object.__setattr__(self, "_module", None)
+
+    def _imported(self) -> Any:
+        """The module; kept only when its import has ended, since another thread may be in the middle of it."""
+        module = object.__getattribute__(self, "_module")
+        if module is None:
+            module = importlib.import_module(object.__getattribute__(self, "_name"))
+            object.__setattr__(self, "_module", module)
+        return module
 
     def __getattr__(self, attribute: str) -> Any:
-        name = object.__getattribute__(self, "_name")
-        return getattr(sys.modules.get(name) or importlib.import_module(name), attribute)
+        return getattr(self._imported(), attribute)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
-        setattr(importlib.import_module(object.__getattribute__(self, "_name")), attribute, value)
+        setattr(self._imported(), attribute, value)
 
     def __delattr__(self, attribute: str) -> None:
-        delattr(importlib.import_module(object.__getattribute__(self, "_name")), attribute)
+        delattr(self._imported(), attribute)
 
 
 arithmetic: Any = _Later("arithmetic")

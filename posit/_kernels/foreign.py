@@ -26,7 +26,9 @@ def binary_loop(function, shift, width):
     def wide_kernel(a, b, out):
         for t in range(len(out)):
             left, right = np.uint32(a[t]) << np.uint32(shift), np.uint32(b[t]) << np.uint32(shift)
-            out[t] = np.uint32(function(np.uint32(left), np.uint32(right), np.int32(width))) >> np.uint32(shift)
+            out[t] = np.uint32(function(np.uint32(left), np.uint32(right), np.int32(width))) >> np.uint32(
+                shift
+            )
 
     return wide_kernel
 

@@ -1,6 +1,7 @@
 """The commands of ``postrain bench``: each measures in this run, prints a table, and stores nothing."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,3 +48,27 @@ def digits(
         listed = " ".join(f"{100 * score:.2f}" for score in scores)
         typer.echo(f"{name:10} test accuracy % by seed: {listed}; mean {100 * sum(scores) / len(scores):.2f}")
     typer.echo(f"difference of the means: {found.difference:+.2f} points")
+
+
+@bench.command()
+def numbers(
+    elements: Annotated[int, typer.Option(min=1, help="Random numbers in each array.")] = 10_000_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="The random numbers follow from it.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="File for every row, as JSON.")] = None,
+) -> None:
+    """Time posit conversion and arithmetic beside NumPy, ml_dtypes and SoftPosit; each result is proved first."""
+    from rich.console import Console
+
+    from postrain.bench.numbers import measure_numbers
+    from postrain.bench.numbers_report import print_numbers, write_json
+    from postrain.files import prepare_output
+    from postrain.progress import Bars
+
+    if json:
+        prepare_output(json.absolute().parent)  # a folder that refuses files is reported before the minutes
+    with Bars() as bars:
+        measured = measure_numbers(elements, repeats, seed, bars)
+    if json:
+        write_json(measured, json)
+    print_numbers(measured, Console())

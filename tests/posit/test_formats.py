@@ -1,6 +1,8 @@
 """Formats are values: parsing, normalisation, limits, refusals."""
 
 import pickle
+import subprocess
+import sys
 from fractions import Fraction
 
 import pytest
@@ -63,3 +65,23 @@ def test_quire_widths() -> None:
         for name in ("posit8", "posit16", "posit32", "bposit16", "bposit32", "bposit64")
     ]
     assert widths == [128, 256, 512, 808, 840, 904]
+
+
+def test_kernels_may_be_used_first_by_several_threads_at_once() -> None:
+    """Each waits for the import to end; reading sys.modules instead gave a half-made module."""
+    script = (
+        "import threading, numpy as np, posit\n"
+        "from posit import arithmetic\n"
+        "x = np.full(3, 0x4000, np.uint16)\n"
+        "wrong = []\n"
+        "def run():\n"
+        "    try:\n"
+        "        assert arithmetic.add(x, x, posit.posit16).tolist() == [0x4800] * 3\n"
+        "    except BaseException as error:\n"
+        "        wrong.append(error)\n"
+        "threads = [threading.Thread(target=run) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "assert not wrong, wrong\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

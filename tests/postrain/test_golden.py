@@ -34,7 +34,9 @@ print(train(task, Recipe("posit16"), seed=0).sha256)
     ],
     ids=["as it is", "old BLAS kernels and flushed denormals", "generic kernels"],
 )
-def test_a_short_training_has_the_golden_digest(denormals: str, machine: dict[str, str], tmp_path: Path) -> None:
+def test_a_short_training_has_the_golden_digest(
+    denormals: str, machine: dict[str, str], tmp_path: Path
+) -> None:
     own_cache = {"NUMBA_CACHE_DIR": str(tmp_path)} if "NUMBA_CPU_NAME" in machine else {}
     done = subprocess.run(
         [sys.executable, "-c", TRAINING, denormals],

@@ -126,4 +126,3 @@ def scalar_code(value: float, fmt: Format) -> int:
 def _require_outward_dtype(op: Any, dtype: torch.dtype | None) -> None:
     if dtype not in (None, torch.float32):
         raise NoRuleError(f"{op} would turn posits into {dtype}; use .to_float() and convert that")
-
