@@ -13,14 +13,15 @@ _WAYS = {"lane_kernel": "32-bit lanes", "float_kernel": "float64 to odd"}
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores that this process may use, and versions."""
-    from posit._kernels import foreign  # type: ignore[attr-defined]
+    """Processor, cores that this process may use, how busy they are with everything that runs, and versions."""
+    from posit._kernels import foreign
 
     found = {
         "CPU": _processor(),
         "cores": f"{len(os.sched_getaffinity(0))} of {os.cpu_count()}",
         "code for": str(foreign.target_cpu()),
         "system": platform.platform(),
+        "load average": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
     }
     for package in _PACKAGES:

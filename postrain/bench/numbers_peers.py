@@ -92,7 +92,11 @@ def qtorch_quantizer(values: Array, fmt: Format) -> tuple[Run, Callable[[], Arra
     def result() -> Array:
         return np.asarray(quantize(given, nsize=fmt.nbits, es=fmt.es).numpy())
 
-    return lambda threads: (torch.set_num_threads(threads), result(), None)[-1], result
+    def run(threads: int) -> None:
+        torch.set_num_threads(threads)
+        result()
+
+    return run, result
 
 
 def prove(what: str, got: Array, wanted: Array, excepted: npt.NDArray[np.bool_] | None = None) -> None:
@@ -156,16 +160,16 @@ def rounded_codes(operation: str, a: Codes, b: Codes, fmt: Format) -> Codes:
     The significands have at most 28 bits and the scales stay within ±240, so the error of a float64 operation
     is a float64 number (Dekker, Knuth); 53 bits to odd leave the rounding to 32 bits or fewer unharmed.
     """
-    codes = np.empty_like(a)
+    rounded = np.empty_like(a)
     errors = {"mul": _product, "add": _sum}[operation]
     for start in range(0, a.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        x, y = codec.decode(a[part], fmt), codec.decode(b[part], fmt)
+        x, y = (codec.decode(codes[part], fmt).astype(np.float64, copy=False) for codes in (a, b))
         result, error = errors(x, y)
         even = result.view(np.int64) % 2 == 0
         odd = np.nextafter(result, np.copysign(np.inf, error))
-        codes[part] = codec.encode(np.where((error != 0) & even, odd, result), fmt)
-    return codes
+        rounded[part] = codec.encode(np.where((error != 0) & even, odd, result), fmt)
+    return rounded
 
 
 def _sum(x: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:

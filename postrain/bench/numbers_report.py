@@ -13,6 +13,8 @@ from postrain.bench.numbers import Numbers, Row
 from postrain.files import write_atomic
 
 _HEAD = ("operation", "thr.", "ours best (median)", "peer", "best (median)", "measured", "target", "met")
+_MEASURES = {"time": "time ", "speed": "speed ", "bandwidth": "GB/s ", "seconds": ""}
+_WIDTH = 150  # where no terminal says how much fits
 
 
 def write_json(numbers: Numbers, path: Path) -> None:
@@ -26,19 +28,25 @@ def write_json(numbers: Numbers, path: Path) -> None:
 
 def print_numbers(numbers: Numbers, console: Console) -> None:
     """Print where it ran, the table and what the columns mean."""
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
     for title, facts in (("Machine", numbers.machine), ("Kernels", numbers.kernels)):
         _say(console, f"{title}: " + "; ".join(f"{name} {fact}" for name, fact in facts.items()))
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, heading in enumerate(_HEAD):
         drawn.add_column(Text(heading), justify="left" if index in (0, 3) else "right")
+    before = None
     for row in numbers.rows:
         style = {True: "green", False: "bold red", None: ""}[row.met]
-        drawn.add_row(*map(Text, _cells(row)), style=style)
+        label = (row.operation, row.threads)
+        drawn.add_row(*map(Text, (*_ours(row, label == before), *_theirs(row))), style=style)
+        before = label
     console.print(drawn)
     _say(
         console,
         f"Nanoseconds an element over {numbers.elements} normally distributed numbers (seed {numbers.seed}), best "
-        f"and median of {numbers.repeats} turns; ratios are of the best. Every result was proved equal to its "
+        f"and median of {numbers.repeats} turns. Of the best: time, ours over the peer's; speed, the peer's time "
+        "over ours; GB/s, bytes moved a second as a share of the peer's. Every result was proved equal to its "
         "reference before it was timed; peers without threads work on slices.",
     )
 
@@ -47,20 +55,23 @@ def _say(console: Console, text: str) -> None:
     console.print(text, style="dim", markup=False, highlight=False)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _ours(row: Row, repeated: bool) -> tuple[str, str, str]:
+    if repeated:
+        return "", "", ""
+    return row.operation, str(row.threads or ""), _time(row.best, row.median, row.unit)
+
+
+def _theirs(row: Row) -> tuple[str, str, str, str, str]:
     peer = (
         row.peer if row.gigabytes_per_second is None else f"{row.peer}, {row.gigabytes_per_second:.1f} GB/s"
     )
     met = {True: "yes", False: "no", None: ""}[row.met]
-    if row.peer_best is None or row.peer_median is None:
-        theirs = row.note
-    else:
-        theirs = _time(row.peer_best, row.peer_median, row.unit)
-        peer = f"{peer} ({row.note})" if row.note else peer
-    threads = "" if row.threads is None else str(row.threads)
+    times = ""
+    if row.peer_best is not None and row.peer_median is not None:
+        times = _time(row.peer_best, row.peer_median, row.unit)
     target = "" if row.target is None else f"{_bound(row)} {_value(row.target, row.measure)}"
-    value = "" if row.value is None else _value(row.value, row.measure)
-    return row.operation, threads, _time(row.best, row.median, row.unit), peer, theirs, value, target, met
+    value = "" if row.value is None else f"{_MEASURES[row.measure]}{_value(row.value, row.measure)}"
+    return ": ".join(filter(None, (peer, row.note))), times, value, target, met
 
 
 def _time(best: float, middle: float, unit: str) -> str:
@@ -72,10 +83,5 @@ def _bound(row: Row) -> str:
 
 
 def _value(value: float, measure: str) -> str:
-    shown = {
-        "time": f"{value:.2f}× its time",
-        "speed": f"{value:.2f}× as fast",
-        "bandwidth": f"{100 * value:.0f} % of GB/s",
-        "seconds": f"{value:.2f} s",
-    }
-    return shown[measure]
+    shown = {"seconds": f"{value:.2f} s", "bandwidth": f"{100 * value:.0f} %"}
+    return shown.get(measure, f"{value:.2f}×")
