@@ -34,6 +34,7 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 
 exhaustive: $(STAMP)  ## the long tests: every input of the small worlds
 	$(BIN)/python -m tests.exhaustive.pairs
+	$(BIN)/python -m tests.exhaustive.wide_pairs
 	env -u NUMBA_CACHE_DIR $(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive
 
 bench: $(STAMP)  ## speed and accuracy beside float32 (minutes)
