@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 Run = Callable[[int], None]  #: does the work once, on so many threads
 
 _CHUNK = 1 << 18  # references work on pieces that fit the cache
-_NEAR = 16  #: SoftPosit's p32 is not trusted within so many codes of the ends (FACTS, docs/softposit.md)
+_NEAR = 16  #: SoftPosit's p32 is not trusted within so many codes of the ends (docs/softposit.md)
 
 
 @cache
