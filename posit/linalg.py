@@ -108,10 +108,8 @@ def matmul_codes(
     undecided = np.empty(0, np.int64)
     if counts[2]:
         counts[2:] = _repair(c, left, right, fmt, codes)
-        del (
-            left,
-            right,
-        )  # the largest buffers go before the open elements are listed: that list is not the peak
+        # the largest buffers go before the open elements are listed: that list is not the peak
+        del left, right
         undecided = np.flatnonzero(np.isnan(c))
     return Product(codes, Tiers(*(int(count) for count in counts)), undecided)
 

@@ -43,7 +43,7 @@ def _neg(op: Any, x: PositTensor) -> PositTensor:
 
 @register_rule(aten.add.Tensor, aten.sub.Tensor, aten.add_.Tensor, aten.sub_.Tensor)
 def _add(op: Any, x: Any, y: Any, *, alpha: float = 1) -> PositTensor:
-    """X ± alpha y with one rounding; a Python number is an exact float64."""
+    """The sum x ± alpha y with one rounding."""
     sign = -1.0 if op in (aten.sub.Tensor, aten.sub_.Tensor) else 1.0
     if isinstance(y, (int, float)) or isinstance(x, (int, float)):
         raise NoRuleError(
@@ -60,7 +60,7 @@ def _add(op: Any, x: Any, y: Any, *, alpha: float = 1) -> PositTensor:
 
 @register_rule(aten.mul.Tensor, aten.mul.Scalar, aten.div.Scalar, aten.div.Tensor)
 def _scale(op: Any, x: Any, y: Any) -> PositTensor:
-    """X times a Python number, exact and rounded once (division only by powers of two, where it is exact)."""
+    """The product with a Python number, rounded once (division only by powers of two, where it is exact)."""
     if isinstance(x, (int, float)) and op is aten.mul.Tensor:
         x, y = y, x
     if not isinstance(x, PositTensor) or not isinstance(y, (int, float)):

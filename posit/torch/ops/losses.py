@@ -66,9 +66,8 @@ def _log_softmax_real(row: Floats, column: int, bits: int) -> Any:
     import mpmath
 
     with mpmath.workprec(bits + 64 + 2 * int(np.log2(1 + np.abs(row).max()))):
-        working = (
-            2 * bits
-        )  # the difference may cancel: keep twice the digits and check the size of the result
+        # the difference may cancel: keep twice the digits and check the size of the result
+        working = 2 * bits
         while True:
             with mpmath.workprec(working):
                 top = mpmath.mpf(float(row.max()))
@@ -98,9 +97,8 @@ def _log_softmax_backward(
         row, column = divmod(index, rows_g.shape[1])
         total_exact = sum((Fraction(float(value)) for value in rows_g[row]), Fraction(0))
         own, exponent = Fraction(float(rows_g[row, column])), float(rows_y[row, column])
-        if (
-            exponent == 0.0 or total_exact == 0
-        ):  # exp(0) is rational: the only cases that can be exact or a tie
+        # exp(0) is rational: the only cases that can be exact or a tie
+        if exponent == 0.0 or total_exact == 0:
             return encode_rational(own - total_exact, fmt) if exponent == 0.0 else encode_rational(own, fmt)
         return nearest_real(lambda bits: _minus_exp(own, exponent, total_exact, bits), fmt)
 
