@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from posit import linalg
+from posit import _matmul
 from posit._array import PositArray
 from posit._kernels import exact_sums
 from posit._operands import common_format
@@ -107,7 +107,7 @@ def _running_products(rows: Codes, fmt: Format) -> Codes:
 def _product(a: Codes, b: Codes, fmt: Format) -> Codes:
     """Exact product of (m, k) and (k, n) codes in whichever way serves the format."""
     if fmt.nbits <= 32 and 2 * max(fmt.max_scale, -fmt.lsb_scale) + 64 <= 1020:
-        return linalg.matmul_codes(a, b, fmt).codes
+        return _matmul.matmul_codes(a, b, fmt).codes
     base = 2 * fmt.min_scale - 128
     length = (2 * fmt.max_scale + 36 - base) // 32 + 4
     left, right = _int64(a), _int64(b.T)

@@ -15,10 +15,10 @@ import torch
 import ga.product  # noqa: F401  (defines torch.ops.ga)
 from ga.plan import Term, plan_from_key
 from posit import _buffers
+from posit._matmul import Tiers
 from posit.codec import decode, encode, encode_rational, signed_storage
 from posit.errors import NoRuleError
 from posit.formats import Format
-from posit.linalg import Tiers
 from posit.rounding import certified
 from posit.torch import PositTensor, register_rule
 from posit.torch.ops.observe import current

@@ -1,6 +1,6 @@
 """What an operator on posits holds besides its result when it holds most: bytes from shapes, by operator.
 
-Counted from the code of `posit.linalg.matmul_codes`, `posit.rounding.certified`, `posit.torch.ops.losses` and
+Counted from the code of `posit._matmul.matmul_codes`, `posit.rounding.certified`, `posit.torch.ops.losses` and
 `postrain.geometric`; tests compare them with measurements.  Views, copies and fused updates hold nothing
 worth counting.
 """

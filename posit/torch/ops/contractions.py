@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from posit._matmul import matmul_codes
 from posit.errors import NoRuleError
-from posit.linalg import matmul_codes
 from posit.torch.ops.observe import MatrixObservation, current
 from posit.torch.tensor import PositTensor, register_rule, same_format, to_numpy, wrap
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from posit._matmul import Tiers
 from posit.formats import Format
-from posit.linalg import Tiers
 
 
 class Observation(Protocol):

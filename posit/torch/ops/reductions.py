@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from posit._matmul import matmul_codes
 from posit.codec import Codes, decode, encode_rational
 from posit.errors import NoRuleError
 from posit.formats import Format
-from posit.linalg import matmul_codes
 from posit.rounding import certified
 from posit.torch.ops.observe import SumObservation, current
 from posit.torch.ops.views import scalar_code

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import posit
-from posit import Format, linalg, posit8, posit16, posit32
+from posit import Format, _matmul, posit8, posit16, posit32
 from posit.codec import decode, encode
 from posit.errors import FormatError, ShapeError
 from posit.formats import bposit16, bposit32
@@ -46,7 +46,7 @@ def test_products_of_any_codes_equal_rationals(fmt: Format, data: st.DataObject)
         flat[m * k : m * k + k * n].reshape(k, n),
         flat[m * k + k * n :],
     )
-    assert linalg.matmul_codes(a, b, fmt, addend=addend).codes.tolist() == truth(a, b, fmt, addend)
+    assert _matmul.matmul_codes(a, b, fmt, addend=addend).codes.tolist() == truth(a, b, fmt, addend)
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
@@ -57,7 +57,7 @@ def test_massive_cancellation_reaches_the_quire_and_is_right(fmt: Format) -> Non
     half = rng.integers(1, fmt.maxpos, (6, 4)).astype(fmt.storage)
     b = np.concatenate([half, half], axis=0)
     b[0] = 1
-    result = linalg.matmul_codes(a, b, fmt)
+    result = _matmul.matmul_codes(a, b, fmt)
     assert result.codes.tolist() == truth(a, b, fmt)
     assert result.tiers.quire > 0 or result.tiers.by_range == 20  # posit<12,1> is narrow enough for float64
 
@@ -71,11 +71,11 @@ def test_every_float64_result_that_rounds_wrongly_is_repaired() -> None:
     minus_big = (1 << 16) - big
     a = np.array([[big, one, half_ulp, tiny, minus_big]], np.uint16)
     b = np.array([[big, tie_low, one, tiny, big]], np.uint16).T
-    result = linalg.matmul_codes(a, b, fmt)
+    result = _matmul.matmul_codes(a, b, fmt)
     assert result.codes.tolist() == truth(a, b, fmt) == [[0x4002]]
     assert result.tiers.quire == 1
     b[3] = (1 << 16) - tiny  # now the sum is just below the boundary
-    assert linalg.matmul_codes(a, b, fmt).codes.tolist() == truth(a, b, fmt) == [[0x4001]]
+    assert _matmul.matmul_codes(a, b, fmt).codes.tolist() == truth(a, b, fmt) == [[0x4001]]
 
 
 def test_a_weakened_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +95,9 @@ def test_a_weakened_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     y = encode(rng.standard_normal((30, 40)) * 2.0 ** rng.integers(-20, 20, (30, 40)), fmt)
     b = np.concatenate([y, y], axis=0)
     b[-1] = encode(rng.standard_normal(40) * 1e-9, fmt)
-    right = linalg.matmul_codes(a, b, fmt).codes
+    right = _matmul.matmul_codes(a, b, fmt).codes
     monkeypatch.setattr(product, "certify", weak)
-    assert (linalg.matmul_codes(a, b, fmt).codes != right).any()
+    assert (_matmul.matmul_codes(a, b, fmt).codes != right).any()
 
 
 @pytest.mark.parametrize("fmt", [posit16, posit32], ids=str)
@@ -105,16 +105,16 @@ def test_order_of_terms_memory_layout_and_threads_change_no_bit(fmt: Format) -> 
     rng = np.random.default_rng(2)
     a = encode(rng.standard_normal((70, 90)) * 2.0 ** rng.integers(-30, 30, (70, 90)), fmt)
     b = encode(rng.standard_normal((90, 50)), fmt)
-    expected = linalg.matmul_codes(a, b, fmt).codes
+    expected = _matmul.matmul_codes(a, b, fmt).codes
     order = rng.permutation(90)
-    assert (linalg.matmul_codes(a[:, order], b[order], fmt).codes == expected).all()
-    assert (linalg.matmul_codes(np.asfortranarray(a), np.asfortranarray(b), fmt).codes == expected).all()
-    assert (linalg.matmul_codes(a[::-1], b[:, ::2], fmt).codes == expected[::-1, ::2]).all()
+    assert (_matmul.matmul_codes(a[:, order], b[order], fmt).codes == expected).all()
+    assert (_matmul.matmul_codes(np.asfortranarray(a), np.asfortranarray(b), fmt).codes == expected).all()
+    assert (_matmul.matmul_codes(a[::-1], b[:, ::2], fmt).codes == expected[::-1, ::2]).all()
     before = posit.get_num_threads()
     try:
         for count in (1, 3):
             posit.set_num_threads(count)
-            assert (linalg.matmul_codes(a, b, fmt).codes == expected).all()
+            assert (_matmul.matmul_codes(a, b, fmt).codes == expected).all()
     finally:
         posit.set_num_threads(before)
 
@@ -123,7 +123,7 @@ def test_nar_reaches_the_results_it_feeds_and_no_other() -> None:
     a = np.full((3, 2), 0x4000, np.uint16)
     b = np.full((2, 4), 0x4000, np.uint16)
     a[1, 0] = b[0, 2] = posit16.nar
-    codes = linalg.matmul_codes(a, b, posit16, addend=np.array([0, posit16.nar, 0, 0], np.uint16)).codes
+    codes = _matmul.matmul_codes(a, b, posit16, addend=np.array([0, posit16.nar, 0, 0], np.uint16)).codes
     is_nar = codes == posit16.nar
     assert is_nar.tolist() == [[False, True, True, False], [True] * 4, [False, True, True, False]]
 
@@ -134,7 +134,7 @@ def test_disjoint_supports_are_exact_zeros_and_need_no_quire() -> None:
     b = encode(rng.standard_normal((130, 8)), posit16)
     a[:4, 65:] = 0
     b[:65, :4] = 0
-    result = linalg.matmul_codes(a, b, posit16)
+    result = _matmul.matmul_codes(a, b, posit16)
     assert (result.codes[:4, :4] == 0).all()
     assert result.tiers.zeros + result.tiers.by_range >= 16
     assert sum((result.tiers.by_range, result.tiers.certified, result.tiers.zeros, result.tiers.quire)) == 64
@@ -142,21 +142,21 @@ def test_disjoint_supports_are_exact_zeros_and_need_no_quire() -> None:
 
 def test_signed_codes_give_signed_results() -> None:
     a = encode(np.array([[-1.5, 2.0]]), Format(12), np.int16)
-    result = linalg.matmul_codes(a, a.T, Format(12)).codes
+    result = _matmul.matmul_codes(a, a.T, Format(12)).codes
     assert result.dtype == np.int16
-    assert decode(linalg.matmul_codes(a, -a.T, Format(12)).codes, Format(12)).tolist() == [[-6.25]]
+    assert decode(_matmul.matmul_codes(a, -a.T, Format(12)).codes, Format(12)).tolist() == [[-6.25]]
 
 
 def test_empty_products() -> None:
     empty = np.empty((2, 0), np.uint16)
-    assert linalg.matmul_codes(empty, empty.T, posit16).codes.tolist() == [[0, 0], [0, 0]]
-    assert linalg.matmul_codes(
+    assert _matmul.matmul_codes(empty, empty.T, posit16).codes.tolist() == [[0, 0], [0, 0]]
+    assert _matmul.matmul_codes(
         np.empty((0, 3), np.uint16), np.empty((3, 2), np.uint16), posit16
     ).codes.shape == (0, 2)
 
 
 def test_shapes_and_formats_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"needs shapes \(m, k\) and \(k, n\), got \(2, 3\) and \(2, 3\)"):
-        linalg.matmul_codes(np.zeros((2, 3), np.uint16), np.zeros((2, 3), np.uint16), posit16)
+        _matmul.matmul_codes(np.zeros((2, 3), np.uint16), np.zeros((2, 3), np.uint16), posit16)
     with pytest.raises(FormatError, match="posit64 does not fit the float64 carrier"):
-        linalg.matmul_codes(np.zeros((2, 2), np.uint64), np.zeros((2, 2), np.uint64), Format(64))
+        _matmul.matmul_codes(np.zeros((2, 2), np.uint64), np.zeros((2, 2), np.uint64), Format(64))
