@@ -1,23 +1,28 @@
 """add, sub, mul, div of wide formats on many pairs, each result checked against exact integers.
 
-    python -m tests.exhaustive.wide_pairs [--pairs 10000000] [--formats posit32,bposit32,posit64]
+    python -m tests.exhaustive.wide_pairs [--pairs 10000000] [--formats posit32,bposit32,posit64,bposit64]
 
-Half of the pairs are random codes; the others are built to be hard: near cancellation, next to the ends of the range,
-one operand 1 code from the other's reciprocal or negative, fractions of few bits.  The oracle is written for this file
-alone, in Python integers: a result is right if the exact value lies between the two boundaries of its code, and on a
-boundary only if the code is even.  The exit code is 1 if a result was wrong.
+Half of the pairs are random codes, the others are built to be hard (`wide_inputs`); all pairs of corner codes come on
+top.  What decides is `wide_oracle`, in C; before it does, it must agree with the Python oracle, which is the definition,
+on all pairs of corners and on 50 000 others in every operation, with right results and with results of which one bit was
+flipped.  Without a C compiler the Python oracle checks fewer pairs, and the output says so.  The exit code is 1 if a
+result was wrong or the oracles disagreed.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
+import posit
 from posit import Format, arithmetic
+from tests.exhaustive.wide_inputs import Pairs, corner_pairs, pairs
+from tests.exhaustive.wide_oracle import Verdicts, Words, judge_in_c, judge_in_python
 
 OPERATIONS: dict[str, Callable[..., npt.NDArray[np.integer]]] = {
     "add": arithmetic.add,
@@ -26,155 +31,124 @@ OPERATIONS: dict[str, Callable[..., npt.NDArray[np.integer]]] = {
     "div": arithmetic.div,
 }
 BLOCK = 50_000
+COMPARED = 50_000  # pairs on which the two oracles must agree
+WITHOUT_COMPILER = 100_000  # pairs that the Python oracle checks
 
-Real = tuple[int, int]  #: m * 2**e
-
-
-def split(body: int, width: int, es: int, bound: int) -> Real:
-    """Value of a positive code without its sign bit, `width` bits of it."""
-    rest = width
-    if body >> (width - 1):
-        run = width - (((1 << width) - 1) ^ body).bit_length()
-        run = min(run, bound)
-        regime = run - 1
-    else:
-        run = min(width - body.bit_length(), bound)
-        regime = -run
-    rest = max(width - run - (run < bound), 0)
-    tail = body & ((1 << rest) - 1)
-    if rest >= es:
-        fraction = rest - es
-        scale = (regime << es) + (tail >> fraction)
-        return (1 << fraction) | (tail & ((1 << fraction) - 1)), scale - fraction
-    return 1, (regime << es) + (tail << (es - rest))
+Count = tuple[int, list[str]]  #: results looked at, and complaints
 
 
-def real(code: int, fmt: Format) -> Real:
-    """Value of a code that is not NaR."""
-    if code == 0:
-        return 0, 0
-    bound = fmt.max_regime or fmt.nbits
-    if code >= fmt.nar:
-        m, e = split((1 << fmt.nbits) - code, fmt.nbits - 1, fmt.es, bound)
-        return -m, e
-    return split(code, fmt.nbits - 1, fmt.es, bound)
+def compute(operation: str, a: Words, b: Words, fmt: Format) -> Words:
+    """What the library answers."""
+    return OPERATIONS[operation](a.astype(fmt.storage), b.astype(fmt.storage), fmt).astype(np.uint64)
 
 
-def sign_of_difference(numerator: int, denominator: int, e: int, boundary: Real) -> int:
-    """Sign of numerator / denominator * 2**e - boundary, for a positive denominator."""
-    m, f = boundary
-    shift = e - f
-    left, right = (
-        (numerator << shift, m * denominator) if shift >= 0 else (numerator, m * denominator << -shift)
-    )
-    return (left > right) - (left < right)
+def flipped(results: Words, seed: int, fmt: Format) -> Words:
+    """Each second result with a random one of its bits flipped."""
+    rng = np.random.default_rng(seed)
+    bits = np.uint64(1) << rng.integers(0, fmt.nbits, results.size, np.uint64)
+    bits[::2] = 0
+    return results ^ bits
 
 
-def is_rounded(code: int, numerator: int, denominator: int, e: int, fmt: Format) -> bool:
-    """Whether `code` is numerator / denominator * 2**e, rounded by the Posit Standard (2022)."""
-    if numerator == 0:
-        return code == 0
-    if code in (0, fmt.nar):
-        return False
-    if (numerator < 0) != (code > fmt.nar):
-        return False
-    if code > fmt.nar:
-        code = (1 << fmt.nbits) - code
-    bound = fmt.max_regime or fmt.nbits + 1
-    for boundary, inside, least in ((2 * code - 1, 1, 1), (2 * code + 1, -1, fmt.maxpos)):
-        if code == least:
-            continue  # nothing rounds to 0 or beyond maxpos
-        side = sign_of_difference(abs(numerator), denominator, e, split(boundary, fmt.nbits, fmt.es, bound))
-        if side != inside and (side != 0 or code & 1):
-            return False
-    return True
+def check(codes: Pairs, fmt: Format) -> Count:
+    """Check pairs in all operations; the number of results and the wrong ones."""
+    found: list[str] = []
+    for operation in OPERATIONS:
+        results = compute(operation, *codes, fmt)
+        judge = judge_in_c() or judge_in_python
+        found += _listed("gave", operation, codes, results, judge(operation, *codes, results, fmt), fmt)
+    return 4 * codes[0].size, found
 
 
-def truth(operation: str, a: Real, b: Real) -> tuple[int, int, int]:
-    """Exact result as numerator, positive denominator, power of two."""
-    (m, e), (n, f) = a, b
-    if operation == "mul":
-        return m * n, 1, e + f
-    if operation == "div":
-        return (m if n > 0 else -m), abs(n), e - f
-    if operation == "sub":
-        n = -n
-    low = min(e, f)
-    return (m << (e - low)) + (n << (f - low)), 1, low
+def compare_oracles(codes: Pairs, seed: int, fmt: Format) -> Count:
+    """Give both oracles right results and flipped ones; the number of verdicts, and where they differ.
+
+    Raises:
+        ValueError: there is no C compiler, so nothing to compare.
+    """
+    judge = judge_in_c()
+    if judge is None:
+        raise ValueError("there is one oracle only without a C compiler")
+    found: list[str] = []
+    for operation in OPERATIONS:
+        results = flipped(compute(operation, *codes, fmt), seed, fmt)
+        fast, slow = (decide(operation, *codes, results, fmt) for decide in (judge, judge_in_python))
+        found += _listed("the oracles disagree on", operation, codes, results, fast != slow, fmt)
+    return 4 * codes[0].size, found
 
 
-def wrong(operation: str, a: int, b: int, got: int, fmt: Format) -> bool:
-    """Whether a result is not the exact one rounded."""
-    if fmt.nar in (a, b) or (operation == "div" and b == 0):
-        return got != fmt.nar
-    return not is_rounded(got, *truth(operation, real(a, fmt), real(b, fmt)), fmt)
+def _listed(
+    what: str, operation: str, codes: Pairs, results: Words, chosen: Verdicts, fmt: Format
+) -> list[str]:
+    return [
+        f"{fmt} {operation} {int(codes[0][i]):#x} {int(codes[1][i]):#x}: {what} {int(results[i]):#x}"
+        for i in np.flatnonzero(chosen).tolist()
+    ]
 
 
-def pairs(count: int, seed: int, fmt: Format) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Codes of pairs: random, and built to be hard."""
-    rng = np.random.Generator(np.random.Philox(seed))
-    mask = np.uint64(fmt.code_mask)
-    a, b = (rng.integers(0, 1 << 64, count, np.uint64, endpoint=False) & mask for _ in range(2))
-    small = rng.integers(-2, 3, count).astype(np.int64).view(np.uint64)
-    few = np.uint64(fmt.code_mask ^ ((1 << (fmt.nbits // 2)) - 1))
-    kind = rng.integers(0, 8, count)
-    one = np.uint64(fmt.nar >> 1)
-    b = np.select(
-        [kind == 0, kind == 1, kind == 2],
-        [
-            np.uint64(0) - a + small,
-            np.uint64(2) * one - a + small,
-            a + small,
-        ],  # cancelling, reciprocal, equal
-        b,
-    )
-    ends = rng.integers(1, 9, count).astype(np.uint64)
-    a = np.where(
-        kind == 3,
-        np.where(b & np.uint64(1), ends, np.uint64(fmt.maxpos) - ends),
-        a & np.where(kind == 1, few, mask),
-    )
-    b = np.where(kind == 2, b & few, b)
-    return a & mask, b & mask
+def check_block(block: tuple[str, int, int]) -> Count:
+    """`check` of `count` pairs drawn from `seed`."""
+    name, seed, count = block
+    posit.set_num_threads(1)  # the processes fill the cores
+    return check(pairs(count, seed, Format.parse(name)), Format.parse(name))
 
 
-def check(block: tuple[str, int, int]) -> tuple[int, list[str]]:
-    """Check one block of pairs in all operations; the number of results and the wrong ones."""
+def compare_block(block: tuple[str, int, int]) -> Count:
+    """`compare_oracles` on `count` pairs drawn from `seed`; on all corners if `count` is 0."""
     name, seed, count = block
     fmt = Format.parse(name)
-    a, b = pairs(count, seed, fmt)
-    codes = a.astype(fmt.storage), b.astype(fmt.storage)
-    left, right = a.tolist(), b.tolist()
-    found = []
-    for operation, run in OPERATIONS.items():
-        results = run(*codes, fmt).tolist()
-        for x, y, got in zip(left, right, results, strict=True):
-            if wrong(operation, x, y, got, fmt):
-                found.append(f"{name} {operation} {x:#x} {y:#x} gave {got:#x}")
-    return 4 * count, found
+    posit.set_num_threads(1)
+    return compare_oracles(pairs(count, seed, fmt) if count else corner_pairs(fmt), seed, fmt)
 
 
-def main(argv: list[str] | None = None) -> int:
+def blocks(name: str, count: int, size: int) -> list[tuple[str, int, int]]:
+    """Blocks (format, seed, pairs) of `count` pairs in all."""
+    sizes = [min(size, count - start) for start in range(0, count, size)]
+    return [(name, seed, pairs_in) for seed, pairs_in in enumerate(sizes)]
+
+
+def _run(
+    name: str,
+    what: str,
+    task: Callable[[tuple[str, int, int]], Count],
+    todo: list[tuple[str, int, int]],
+    pool: ProcessPoolExecutor,
+    progress: Progress,
+) -> int:
+    """Do the blocks, show what was found, return the number of complaints."""
+    start, results, found = time.perf_counter(), 0, list[str]()
+    bar = progress.add_task(f"{name} {what}", total=len(todo))
+    for done, complaints in pool.map(task, todo):
+        progress.advance(bar)
+        results += done
+        found += complaints
+    taken = time.perf_counter() - start
+    progress.console.print(f"{name} {what}: {results} results, {len(found)} wrong, {taken:.0f} s")
+    progress.console.print(*found[:20], sep="\n", end="\n" * bool(found))
+    return len(found)
+
+
+def main(argv: Iterable[str] | None = None) -> int:
     """Run the check; 0 if every result was right."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=10_000_000)
     parser.add_argument("--formats", default="posit32,bposit32,posit64,bposit64")
     parser.add_argument("--workers", type=int, default=None)
-    options = parser.parse_args(argv)
-    failed = 0
+    options = parser.parse_args(None if argv is None else list(argv))
+    count, failed = options.pairs, 0
     with Progress() as progress, ProcessPoolExecutor(options.workers) as pool:
+        compiled = judge_in_c() is not None
+        if not compiled:
+            count = min(count, WITHOUT_COMPILER)
+            progress.console.print(f"no C compiler: the Python oracle checks {count} pairs of each format")
         for name in options.formats.split(","):
-            task = progress.add_task(name, total=options.pairs)
-            counts = [min(BLOCK, options.pairs - start) for start in range(0, options.pairs, BLOCK)]
-            results, bad = 0, []
-            for done, found in pool.map(check, [(name, seed, count) for seed, count in enumerate(counts)]):
-                progress.advance(task, done / 4)
-                results += done
-                bad += found
-            failed += len(bad)
-            progress.console.print(
-                f"{name}: {options.pairs} pairs, {results} results, {len(bad)} wrong", *bad[:20], sep="\n"
-            )
+            if compiled:
+                todo = [(name, 0, 0), *blocks(name, min(count, COMPARED), 5_000)]
+                failed += _run(name, "C oracle beside Python's", compare_block, todo, pool, progress)
+            corners = check(corner_pairs(Format.parse(name)), Format.parse(name))
+            progress.console.print(f"{name} corners: {corners[0]} results, {len(corners[1])} wrong")
+            failed += len(corners[1])
+            failed += _run(name, f"{count} pairs", check_block, blocks(name, count, BLOCK), pool, progress)
     return 1 if failed else 0
 
 
