@@ -153,6 +153,20 @@ class Format:
         return (bits + 7) // 8 * 8
 
     @property
+    def fits_float64(self) -> bool:
+        """Whether all values, products, quotients and their rounding errors are normal float64 numbers.
+
+        Every value is a multiple of 2**-e and below 2**e for the e below, so a product and its error are multiples
+        of 2**(-2 * e) >= 2**-1022 and below 2**1022.
+        """
+        reach = (
+            (self.max_regime << self.es) + self.nbits
+            if self.max_regime
+            else ((self.nbits - 2) << self.es) + 1
+        )
+        return self.nbits <= 32 and reach <= 511
+
+    @property
     def storage(self) -> np.dtype:
         """Smallest unsigned dtype that holds a code."""
         return np.dtype(f"uint{next(w for w in (8, 16, 32, 64) if self.nbits <= w)}")

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from posit import _buffers
 from posit._kernels import fused
-from posit._kernels.arithmetic import fits_float64
 from posit._threads import split
 from posit.codec import Codes
 from posit.errors import FormatError, NonFiniteError
@@ -83,7 +82,7 @@ def _check(fmt: Format, *coefficients: float) -> None:
             raise NonFiniteError(
                 f"a coefficient must be 0 or have a magnitude from 2**-400 to 2**400, got {alpha!r}"
             )
-    if not fits_float64(fmt.nbits, fmt.es, fmt.max_regime or 0):
+    if not fmt.fits_float64:
         raise FormatError(
             f"{fmt} does not fit the float64 carrier of fused updates; use at most 32 bits and es <= 4"
         )

@@ -23,22 +23,20 @@ import posit._kernels.odd as odd
 import posit._kernels.wide as wide
 import posit._kernels.wide_conversion as wide_conversion
 from posit._kernels.codec import from_float, to_float
+from posit._kernels.compiled import njit
 from posit._kernels.lanes import add_odd, from_float32, to_float32
+from posit.formats import Format
 
 ADD, SUB, MUL, DIV = range(4)
 SQRT, NEAREST_INT, CEIL, FLOOR = range(4)
 
 
 def fits_float64(n, es, rs):
-    """Whether products and quotients of the format and their rounding errors are normal float64.
-
-    Every value is a multiple of 2**-e and below 2**e for the e below, so a product and its error are
-    multiples of 2**(-2 * e) >= 2**-1022 and below 2**1022.
-    """
-    return n <= 32 and (((rs << es) + n) if rs else ((n - 2) << es) + 1) <= 511
+    """Whether a format (rs = 0: no bound) `posit.Format.fits_float64`."""
+    return Format(n, es, rs or None).fits_float64
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def odd_binary(op, x, y):
     """One of ADD, SUB, MUL, DIV in float64, rounded to odd."""
     if op == ADD:
@@ -50,7 +48,7 @@ def odd_binary(op, x, y):
     return odd.div(x, y)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def odd_unary(op, x):
     """SQRT rounded to odd, or one of NEAREST_INT, CEIL, FLOOR, which are exact."""
     if op == SQRT:
@@ -62,7 +60,7 @@ def odd_unary(op, x):
     return np.floor(x)
 
 
-@numba.njit
+@njit
 def wide_binary(op, a, b, n, es, rs):
     """One of ADD, SUB, MUL, DIV in integers."""
     if op == ADD:
@@ -74,7 +72,7 @@ def wide_binary(op, a, b, n, es, rs):
     return wide.div(a, b, n, es, rs)
 
 
-@numba.njit
+@njit
 def wide_unary(op, a, n, es, rs):
     """One of SQRT, NEAREST_INT, CEIL, FLOOR in integers."""
     if op == SQRT:
@@ -84,7 +82,7 @@ def wide_unary(op, a, n, es, rs):
     return wide_conversion.round_to_integer(a, 1 if op == CEIL else -1, n, es, rs)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def lane_binary(op, a, b, n, es, rs, smallest, largest):
     """ADD, SUB or MUL of two codes in a 32-bit lane, between the float32 bits of minpos and maxpos."""
     x = to_float32(a, n, es, rs)
@@ -107,7 +105,7 @@ def binary(op: int, n: int, es: int, rs: int) -> Callable[..., Any]:
     if lanes.serves(n, es, rs) and op != DIV:
         low, high = lanes.range_bits(n, es, rs)
 
-        @numba.njit(numba.void(given, given, result), nogil=True, cache=True)
+        @njit(numba.void(given, given, result), nogil=True, cache=True)
         def lane_kernel(a, b, out):
             for t in range(len(out)):
                 out[t] = lane_binary(op, a[t], b[t], n, es, rs, np.int32(low), np.int32(high))
@@ -115,7 +113,7 @@ def binary(op: int, n: int, es: int, rs: int) -> Callable[..., Any]:
         return lane_kernel
     if fits_float64(n, es, rs):
 
-        @numba.njit(numba.void(given, given, result), nogil=True, cache=True)
+        @njit(numba.void(given, given, result), nogil=True, cache=True)
         def float_kernel(a, b, out):
             for t in range(len(out)):
                 exact = odd_binary(op, to_float(a[t], n, es, rs), to_float(b[t], n, es, rs))
@@ -131,7 +129,7 @@ def _generic_binary(long):
     given, result = _types(64 if long else 32)
     i = numba.int64
 
-    @numba.njit(numba.void(i, given, given, result, i, i, i), nogil=True, cache=True)
+    @njit(numba.void(i, given, given, result, i, i, i), nogil=True, cache=True)
     def kernel(op, a, b, out, n, es, rs):
         for t in range(len(out)):
             out[t] = wide_binary(op, a[t], b[t], n, es, rs)
@@ -145,7 +143,7 @@ def unary(op: int, n: int, es: int, rs: int) -> Callable[..., Any]:
     given, result = _types(n)
     if fits_float64(n, es, rs):
 
-        @numba.njit(numba.void(given, result), nogil=True, cache=True)
+        @njit(numba.void(given, result), nogil=True, cache=True)
         def float_kernel(a, out):
             for t in range(len(out)):
                 out[t] = from_float(odd_unary(op, to_float(a[t], n, es, rs)), n, es, rs)
@@ -160,7 +158,7 @@ def _generic_unary(long):
     given, result = _types(64 if long else 32)
     i = numba.int64
 
-    @numba.njit(numba.void(i, given, result, i, i, i), nogil=True, cache=True)
+    @njit(numba.void(i, given, result, i, i, i), nogil=True, cache=True)
     def kernel(op, a, out, n, es, rs):
         for t in range(len(out)):
             out[t] = wide_unary(op, a[t], n, es, rs)
@@ -174,7 +172,7 @@ def fma(n: int, es: int, rs: int) -> Callable[..., Any]:
     given, result = _types(n)
     if fits_float64(n, es, rs):
 
-        @numba.njit(numba.void(given, given, given, result), nogil=True, cache=True)
+        @njit(numba.void(given, given, given, result), nogil=True, cache=True)
         def float_kernel(a, b, c, out):
             for t in range(len(out)):
                 x, y, z = to_float(a[t], n, es, rs), to_float(b[t], n, es, rs), to_float(c[t], n, es, rs)
@@ -190,7 +188,7 @@ def _generic_fma(long):
     given, result = _types(64 if long else 32)
     i = numba.int64
 
-    @numba.njit(numba.void(given, given, given, result, i, i, i), nogil=True, cache=True)
+    @njit(numba.void(given, given, given, result, i, i, i), nogil=True, cache=True)
     def kernel(a, b, c, out, n, es, rs):
         for t in range(len(out)):
             out[t] = wide.fma(a[t], b[t], c[t], n, es, rs)

@@ -4,11 +4,11 @@ Where `lanes.serves` the format, both go through 32-bit lanes, twice as many per
 that choice, frozen into a kernel like the format's integers.
 """
 
-import numba
 import numpy as np
 
 from posit._kernels import lanes
 from posit._kernels.codec import from_float, to_float
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float32, float_bits
 from posit._kernels.lanes import from_float32, to_float32
 
@@ -20,7 +20,7 @@ def constants(n, es, rs):
     return True, *lanes.range_bits(n, es, rs)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def odd_to_float32(x):
     """A float64 as a float32 rounded to odd (truncated, last bit set if anything was cut).
 
@@ -37,7 +37,7 @@ def odd_to_float32(x):
     return bits_float32(np.int32(short | ((bits >> 63) << 31)))
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def decode(code, n, es, rs, small):
     """The exact float64 of a code; NaR gives NaN."""
     if small:
@@ -45,7 +45,7 @@ def decode(code, n, es, rs, small):
     return to_float(code, n, es, rs)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def encode(x, n, es, rs, small, smallest, largest):
     """Code (int64, sign-extended) of a float64 rounded once; NaN and infinities give NaR."""
     if small:

@@ -9,9 +9,9 @@ of the string: at most 62 - es fraction bits follow the two regime bits that the
 is shifted or cut off survives as one sticky bit.  n - 1 <= 63 bits are kept, so the round bit is in the word.
 """
 
-import numba
 import numpy as np
 
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, clz64, float_bits
 
 _HALF = np.uint64(1 << 63)
@@ -22,7 +22,7 @@ def code_mask(n, storage):
     return -1 if np.dtype(storage).kind == "i" else (1 << n) - 1
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def parts(code, n, es, rs):
     """Split a nonzero, non-NaR code into (negative, scale, significand with its leading 1 at bit 63)."""
     signed = np.int64(code) << (64 - n) >> (64 - n)
@@ -43,26 +43,30 @@ def parts(code, n, es, rs):
     return negative, scale, significand
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def to_float(code, n, es, rs):
-    """The exact float64 of a code with n <= 32; NaR gives NaN."""
+    """The exact float64 of a code with n <= 32; NaR gives NaN.
+
+    The run is counted up to one bit below its bound (an unbounded one's is n - 1), and the bit after it is kept with
+    exponent and fraction, where it is worth one regime: 1 below 1, where a run of k zeros means -k, and 1 from 1 on
+    only if the run reached its bound.
+    """
     signed = np.int64(code) << (64 - n) >> (64 - n)
     magnitude = -signed if signed < 0 else signed
     word = magnitude << (65 - n)
     ones = word >> 63
-    run = clz64(np.uint64(word ^ ones))
     longest = rs if rs else n - 1
-    rest = np.uint64(word) << np.uint64(min(run + 1, longest))
-    run = min(run, longest)
-    regime = (run - 1) ^ ~ones
+    run = clz64(np.uint64((word ^ ones) | (np.int64(1) << (64 - longest))))
+    rest = np.uint64(word) << np.uint64(run)
+    regime = (run ^ ~ones) + ones
     # exponent and fraction are already where a float64 has them
-    bits = (((regime << es) + 1023) << 52) + np.int64(rest >> np.uint64(12 - es))
+    bits = (((regime << es) + 1023) << 52) + np.int64(rest >> np.uint64(11 - es))
     sign = signed & np.int64(-0x8000000000000000)
     bits = np.int64(0) if signed == 0 else bits | sign
     return bits_float(np.int64(0x7FF8000000000000) if signed == (np.int64(-1) << (n - 1)) else bits)
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def _string_to_code(word, shift, sticky, n):
     """Round the string of `word` shifted right by `shift`, its leading bit repeated, to n - 1 bits."""
     moved = np.uint64(np.int64(word) >> shift)
@@ -76,7 +80,7 @@ def _string_to_code(word, shift, sticky, n):
     return kept + (1 if up and kept != (np.int64(1) << (n - 1)) - 1 else 0)
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def encode_parts(negative, scale, significand, sticky, n, es, rs):
     """Code of ±significand * 2**(scale - 63), bit 63 of it set; `sticky`: a bit below it is set too."""
     regime = scale >> es
@@ -103,7 +107,7 @@ def encode_parts(negative, scale, significand, sticky, n, es, rs):
     return -code if negative else code
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def range_bits(n, es, rs):
     """The float64 bits of minpos and maxpos, n <= 32.
 
@@ -116,30 +120,30 @@ def range_bits(n, es, rs):
     return (np.int64(1023 - largest) << 52) + last, (np.int64(1023 + largest) << 52) - last
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def from_float(x, n, es, rs):
     """Code of a float64 rounded once, n <= 32, free of branches; NaN and infinities give NaR.
 
-    The bits are clamped to those of minpos and maxpos first.  Within a regime the code is a linear function
-    of the float64's bits: the regime's first code plus exponent and fraction shifted right, rounded half to
-    even in one addition. An unbounded format is one whose longest regime is n - 1 bits.
+    The bits are clamped to those of minpos and maxpos first.  The string regime, exponent, fraction then starts at
+    bit 62, with its first bit in bit 63 too; shifted right by the regime's length it is the code, rounded to even in
+    one addition.  The last bit of the word is spare, and set: it makes up for a subtraction of 1.
     """
     bits = float_bits(x)
     magnitude = bits & np.int64(0x7FFFFFFFFFFFFFFF)
     smallest, largest = range_bits(n, es, rs)
-    # biased by 1024, a multiple of 2**es: exponent and regime are bit fields
-    scaled = min(max(magnitude, smallest), largest) + (np.int64(1) << 52)
-    regime = (scaled >> (52 + es)) - (1024 >> es)
-    body = scaled & ((np.int64(1) << (52 + es)) - 1)
-    flip = regime >> 63  # -1 below 1, 0 from 1 on
-    run = (regime ^ flip) + 1
-    longest = rs if rs else n - 1
-    room = n - 1 - min(run + 1, longest)  # bits left for exponent and fraction
-    after_run = np.int64(1) << (n - 1 - (min(run, rs) if rs else run))
-    first = after_run - (np.int64(1) << room) if flip else (np.int64(1) << (n - 1)) - after_run
-    cut = 52 + es - room
-    odd = (first + (body >> cut)) & 1
-    code = first + ((body + (np.int64(1) << (cut - 1)) - 1 + odd) >> cut)
+    scaled = min(max(magnitude, smallest), largest) - (np.int64(1023) << 52)  # scale and fraction
+    flip = scaled >> 63  # -1 below 1, 0 from 1 on
+    more = (scaled >> (52 + es)) ^ flip  # length of the regime's run - 1
+    tail = (np.int64(1) << 61) - 1  # what follows the regime's bits, 110 or 001 at bit 63
+    word = ((((scaled << (9 - es)) ^ flip) & tail) ^ flip) ^ np.int64(-0x4000000000000000 | 1)
+    if rs:  # a run that reaches its bound has no bit that ends it: the run's last bit takes its place
+        ended = more == rs - 1
+        word = word ^ (np.int64(1) << 61) if ended else word
+        more = more - 1 if ended else more
+    shift = more + (64 - n)
+    half = (np.int64(1) << (63 - n)) << more
+    odd_less_2 = (word >> shift) | np.int64(-2)
+    code = ((word + half + odd_less_2) >> shift) & ((np.int64(1) << (n - 1)) - 1)
     sign = bits >> 63
     code = (code ^ sign) - sign
     code = np.int64(0) if magnitude == 0 else code

@@ -9,6 +9,7 @@ import posit._kernels.lanes as lanes
 import posit._kernels.wide as wide
 import posit._kernels.wide_conversion as wide_conversion
 from posit._kernels.codec import code_mask, from_float, to_float
+from posit._kernels.compiled import njit
 from posit._kernels.lanes import from_float32, to_float32
 
 
@@ -19,14 +20,14 @@ def decoder(n, es, rs, storage, real):
     real_type = numba.from_dtype(real)
     if lanes.serves(n, es, rs):
 
-        @numba.njit(numba.void(codes_type, real_type[::1]), nogil=True, cache=True)
+        @njit(numba.void(codes_type, real_type[::1]), nogil=True, cache=True)
         def lane_kernel(codes, out):
             for t in range(len(codes)):
                 out[t] = to_float32(codes[t], n, es, rs)
 
         return lane_kernel
 
-    @numba.njit(numba.void(codes_type, real_type[::1]), nogil=True, cache=True)
+    @njit(numba.void(codes_type, real_type[::1]), nogil=True, cache=True)
     def kernel(codes, out):
         for t in range(len(codes)):
             out[t] = to_float(codes[t], n, es, rs)
@@ -45,14 +46,14 @@ def encoder(n, es, rs, storage, real):
     if lanes.serves(n, es, rs) and np.dtype(real) == np.float32:
         low, high = lanes.range_bits(n, es, rs)
 
-        @numba.njit(numba.void(real_type, numba.from_dtype(storage)[::1]), nogil=True, cache=True)
+        @njit(numba.void(real_type, numba.from_dtype(storage)[::1]), nogil=True, cache=True)
         def lane_kernel(values, out):
             for t in range(len(values)):
                 out[t] = from_float32(values[t], n, es, rs, np.int32(low), np.int32(high)) & mask
 
         return lane_kernel
 
-    @numba.njit(numba.void(real_type, numba.from_dtype(storage)[::1]), nogil=True, cache=True)
+    @njit(numba.void(real_type, numba.from_dtype(storage)[::1]), nogil=True, cache=True)
     def kernel(values, out):
         for t in range(len(values)):
             out[t] = from_float(np.float64(values[t]), n, es, rs) & mask
@@ -70,7 +71,7 @@ _N = numba.int64
 def encode_wide():
     """Kernel (values, out, n, es, rs): float64 to codes."""
 
-    @numba.njit(numba.void(_FLOATS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    @njit(numba.void(_FLOATS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
     def kernel(values, out, n, es, rs):
         for t in range(len(values)):
             out[t] = wide_conversion.from_float(values[t], n, es, rs)
@@ -82,7 +83,7 @@ def encode_wide():
 def decode_wide():
     """Kernel (codes, out, to_odd, n, es, rs): codes to float64, nearest, or to odd for one more rounding."""
 
-    @numba.njit(numba.void(_CODES, numba.float64[::1], numba.boolean, _N, _N, _N), nogil=True, cache=True)
+    @njit(numba.void(_CODES, numba.float64[::1], numba.boolean, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, to_odd, n, es, rs):
         for t in range(len(codes)):
             out[t] = wide_conversion.to_float(codes[t], to_odd, n, es, rs)
@@ -94,7 +95,7 @@ def decode_wide():
 def recode():
     """Kernel (codes, out, n, es, rs, m, es_m, rs_m): codes of one format to codes of another."""
 
-    @numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
+    @njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, n, es, rs, m, es_m, rs_m):
         for t in range(len(codes)):
             out[t] = wide_conversion.convert(codes[t], n, es, rs, m, es_m, rs_m)
@@ -109,7 +110,7 @@ def encode_integers():
     The int64 with only its first bit set is NaR.
     """
 
-    @numba.njit(numba.void(_CODES, numba.boolean, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    @njit(numba.void(_CODES, numba.boolean, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
     def kernel(integers, are_unsigned, out, n, es, rs):
         for t in range(len(integers)):
             negative = not are_unsigned and integers[t] < 0
@@ -127,7 +128,7 @@ def to_integers():
     NaR and what is not in low .. high give `outside`.
     """
 
-    @numba.njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
+    @njit(numba.void(_CODES, numba.int64[::1], _N, _N, _N, _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, low, high, outside, n, es, rs):
         for t in range(len(codes)):
             if wide.signed(codes[t], n) == wide.nar(n):

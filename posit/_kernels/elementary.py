@@ -7,6 +7,7 @@ import numba
 import numpy as np
 
 from posit._kernels.codec import from_float
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import float_bits
 
 _REALS = numba.types.Array(numba.float64, 1, "C", readonly=True)
@@ -29,7 +30,7 @@ def certifier(n, es, rs, storage):
     """
     mask = -1 if np.dtype(storage).kind == "i" else (1 << n) - 1
 
-    @numba.njit(
+    @njit(
         numba.void(_REALS, _REALS, numba.from_dtype(storage)[::1], numba.uint8[::1]), nogil=True, cache=True
     )
     def kernel(values, bounds, out, unsure):
@@ -57,9 +58,7 @@ def lookup(storage):
     """Kernel (codes, table, out): out[t] = table[low bits of codes[t]]; the table has 2**k entries."""
     storage_type = numba.from_dtype(storage)
 
-    @numba.njit(
-        numba.void(_codes_type(storage), _codes_type(storage), storage_type[::1]), nogil=True, cache=True
-    )
+    @njit(numba.void(_codes_type(storage), _codes_type(storage), storage_type[::1]), nogil=True, cache=True)
     def kernel(codes, table, out):
         mask = np.int64(len(table) - 1)
         for t in range(len(codes)):
@@ -68,21 +67,21 @@ def lookup(storage):
     return kernel
 
 
-@numba.njit(numba.void(_REALS, numba.float64[::1]), nogil=True, cache=True)
+@njit(numba.void(_REALS, numba.float64[::1]), nogil=True, cache=True)
 def erf(x, out):
     """The error function, by the platform's C library."""
     for t in range(len(x)):
         out[t] = math.erf(x[t])
 
 
-@numba.njit(numba.void(_REALS, numba.float64[::1]), nogil=True, cache=True)
+@njit(numba.void(_REALS, numba.float64[::1]), nogil=True, cache=True)
 def erfc(x, out):
     """The complementary error function, by the platform's C library."""
     for t in range(len(x)):
         out[t] = math.erfc(x[t])
 
 
-@numba.njit(
+@njit(
     numba.void(
         _REALS, numba.uint64[:, ::1], numba.int64, numba.float64[::1], numba.int64[::1], numba.float64[::1]
     ),

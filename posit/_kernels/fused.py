@@ -7,6 +7,7 @@ import numpy as np
 
 from posit._kernels import carrier, odd
 from posit._kernels.codec import code_mask
+from posit._kernels.compiled import njit
 
 _BLOCK = 1024
 
@@ -24,10 +25,10 @@ def axpy(n, es, rs, storage):
     codes_type = numba.types.Array(numba.from_dtype(storage), 1, "C", readonly=True)
     signature = numba.void(numba.float64, codes_type, codes_type, numba.from_dtype(storage)[::1])
     mask = code_mask(n, storage)
-    dtype = numba.from_dtype(storage)
+    dtype = np.dtype(storage)
     small, smallest, largest = carrier.constants(n, es, rs)
 
-    @numba.njit(signature, nogil=True, cache=True)
+    @njit(signature, nogil=True, cache=True)
     def kernel(alpha, x, y, out):
         block = np.empty(_BLOCK, dtype)
         for start in range(0, len(x), _BLOCK):
@@ -51,12 +52,10 @@ def momentum_step(n, es, rs, storage):
     codes_type = numba.types.Array(numba.from_dtype(storage), 1, "C", readonly=True)
     changed = numba.from_dtype(storage)[::1]
     mask = code_mask(n, storage)
-    dtype = numba.from_dtype(storage)
+    dtype = np.dtype(storage)
     small, smallest, largest = carrier.constants(n, es, rs)
 
-    @numba.njit(
-        numba.void(numba.float64, numba.float64, codes_type, changed, changed), nogil=True, cache=True
-    )
+    @njit(numba.void(numba.float64, numba.float64, codes_type, changed, changed), nogil=True, cache=True)
     def kernel(mu, lr, grad, held, weights):
         new_held = np.empty(_BLOCK, dtype)
         new_weights = np.empty(_BLOCK, dtype)

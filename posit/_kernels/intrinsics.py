@@ -6,7 +6,6 @@ a vector register holds twice as many.  A shift by 32 or more is undefined, as i
 With NUMBA_DISABLE_JIT they are plain Python, so that every kernel can be stepped through.
 """
 
-import struct
 from fractions import Fraction
 
 import numba
@@ -19,19 +18,28 @@ if numba.config.DISABLE_JIT:
 
     def clz64(x):
         """Leading zeros of a uint64; 64 for 0."""
-        return 64 - int(x).bit_length()
+        return np.int64(64 - int(x).bit_length())
 
     def fma64(a, b, c):
         """A * b + c in float64, rounded once."""
-        return float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
+        a, b, c = np.float64(a), np.float64(b), np.float64(c)
+        if not np.isfinite([a, b, c]).all():
+            return a * b + c
+        exact = Fraction(a) * Fraction(b) + Fraction(c)
+        if exact == 0:
+            return a * b + c  # which knows the sign of 0
+        try:
+            return np.float64(exact)
+        except OverflowError:
+            return np.float64(np.inf if exact > 0 else -np.inf)
 
     def float_bits(x):
         """The 64 bits of a float64 as int64."""
-        return struct.unpack("<q", struct.pack("<d", float(x)))[0]
+        return np.float64(x).view(np.int64)
 
     def bits_float(x):
         """The float64 that has these 64 bits."""
-        return struct.unpack("<d", struct.pack("<q", int(x)))[0]
+        return np.int64(x).view(np.float64)
 
     def mulhi64(a, b):
         """The high 64 bits of the 128-bit product of two uint64."""

@@ -7,13 +7,14 @@ number: a rounding boundary has at most 13 significant bits, so it is never odd 
 lies strictly between the two.
 """
 
-import numba
 import numpy as np
 
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float32, clz32, float32_bits, sar32, shl32, shr32
 
 _I = np.int32
 _MAGNITUDE = np.int32(0x7FFFFFFF)
+_ONE = np.int32(0x3F800000)
 _INFINITY = np.int32(0x7F800000)
 
 
@@ -35,7 +36,7 @@ def range_bits(n, es, rs):
     return ((127 - (rs << es)) << 23) + one, ((127 + (rs << es)) << 23) - one
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def to_float32(code, n, es, rs):
     """The exact float32 of a code (int32, low n bits count); NaR gives NaN."""
     signed = shl32(_I(code), _I(32 - n))
@@ -57,42 +58,39 @@ def to_float32(code, n, es, rs):
     return bits_float32(bits)
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def from_float32(x, n, es, rs, smallest, largest):
     """Code (int32, sign-extended) of a float32, between the float32 bits of minpos and maxpos, rounded once.
 
-    Clamping the bits first leaves one path: the string regime, exponent, fraction starts at bit 31, is
-    shifted right by the regime's length with a sticky bit, and rounded to even in one addition.
+    Clamping the bits first leaves one path: the string regime, exponent, fraction starts at bit 30, with its first
+    bit in bit 31 too. Shifted right by the regime's length it is the code, rounded to even in one addition.
     """
     bits = float32_bits(x)
     magnitude = _I(bits & _MAGNITUDE)
-    clamped = magnitude if magnitude < largest else largest
-    clamped = clamped if clamped > smallest else smallest
-    scaled = _I(
-        clamped + _I(0x00800000)
-    )  # the biased exponent is now scale + 128, a multiple of 2**es at scale 0
-    regime = _I(sar32(scaled, _I(23 + es)) - _I(128 >> es))
-    body = _I(scaled & _I((1 << (23 + es)) - 1))
-    flip = sar32(regime, _I(31))  # -1 below 1, 0 from 1 on
-    run = _I(_I(regime ^ flip) + _I(1))
-    word = _I(shl32(_I(_I(2) + flip), _I(30)) | shl32(body, _I(7 - es)))
-    if rs:
-        ended = _I(shl32(_I(_I(1) + flip), _I(31)) | shl32(body, _I(8 - es)))
-        word = ended if run == _I(rs) else word
-    shift = _I(run - _I(1))
-    moved = sar32(word, shift)
-    lost = _I(1) if shl32(moved, shift) != word else _I(0)
-    kept = shr32(moved, _I(33 - n))
-    rounding = _I(_I((1 << (32 - n)) - 1) + _I(kept & _I(1)))
-    cut = _I(_I(moved & _I((1 << (33 - n)) - 1)) | lost)
-    code = _I(kept + shr32(_I(cut + rounding), _I(33 - n)))
+    clamped = magnitude if magnitude > smallest else smallest
+    clamped = clamped if clamped < largest else largest
+    scaled = _I(clamped - _ONE)  # scale and fraction, in two's complement
+    flip = sar32(scaled, _I(31))  # -1 below 1, 0 from 1 on
+    more = _I(sar32(scaled, _I(23 + es)) ^ flip)  # length of the regime's run - 1
+    # the regime's first bits are 110 or 001 at bit 31; the word's last bit is spare, and set: it makes up for a -1
+    tail = _I((1 << 29) - 1)
+    word = _I(_I(_I(_I(shl32(scaled, _I(6 - es)) ^ flip) & tail) ^ flip) ^ _I(-0x40000000 | 1))
+    if rs:  # a run that reaches its bound has no bit that ends it
+        tail = _I((1 << 30) - 1)
+        ended = _I(_I(_I(_I(shl32(scaled, _I(7 - es)) ^ flip) & tail) ^ flip) ^ _I(-0x40000000 | 1))
+        word = ended if more == _I(rs - 1) else word
+    shift = _I(more + _I(32 - n))
+    odd_less_2 = _I(sar32(word, shift) | _I(-2))
+    half = shl32(_I(1 << (31 - n)), more)
+    code = _I(sar32(_I(_I(word + half) + odd_less_2), shift) & _I((1 << (n - 1)) - 1))
+    # 0 stays 0; the code of any other number is at most its bits
+    code = code if code < magnitude else magnitude
     sign = sar32(bits, _I(31))
     code = _I(_I(code ^ sign) - sign)
-    code = _I(0) if magnitude == _I(0) else code
     return _I(-(1 << (n - 1))) if magnitude >= _INFINITY else code
 
 
-@numba.njit(inline="never")
+@njit(inline="never")
 def add_odd(a, b):
     """The sum in float32, rounded to odd; its rounding error is exact (TwoSum)."""
     total = np.float32(a + b)

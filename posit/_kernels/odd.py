@@ -7,17 +7,16 @@ round to the same posit (Boldo and Melquiond, Emulation of FMA and correctly rou
 using rounding to odd, 2008).
 
 Each function knows the sign of its rounding error exactly; an error-free transformation needs exponents away
-from float64's ends, which `posit._kernels.arithmetic.fits_float64` checks for the format.  Infinities and NaN
-pass through.
+from float64's ends: `posit.Format.fits_float64` says so.  Infinities and NaN pass through.
 """
 
-import numba
 import numpy as np
 
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, float_bits, fma64
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def _cut(value, error):
     """`value`, rounded to nearest, rounded to odd instead; of `error` only the sign counts."""
     bits = float_bits(value)
@@ -26,7 +25,7 @@ def _cut(value, error):
     return bits_float((bits - toward_zero) | inexact)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def add(a, b):
     """The sum; its rounding error is exact (TwoSum: Knuth, Seminumerical Algorithms, section 4.2.2)."""
     total = a + b
@@ -34,20 +33,20 @@ def add(a, b):
     return _cut(total, (a - (total - other)) + (b - other))
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def sub(a, b):
     """The difference a - b."""
     return add(a, -b)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def mul(a, b):
     """The product; the error is one fused multiply-add."""
     product = a * b
     return _cut(product, fma64(a, b, -product))
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def div(a, b):
     """The quotient; the remainder a - b * quotient is exact, the error has its sign times that of b.
 
@@ -58,14 +57,14 @@ def div(a, b):
     return _cut(quotient, -remainder if b < 0.0 else remainder)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def sqrt(a):
     """The square root; the remainder a - root**2 is exact.  NaN below 0."""
     root = np.sqrt(a)
     return _cut(root, fma64(-root, root, a))
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def fma(a, b, c):
     """The sum a * b + c: the product is an exact pair, and of the sum only the last addition rounds.
 

@@ -30,12 +30,13 @@ from posit._kernels.arithmetic import (
     wide_unary,
 )
 from posit._kernels.codec import from_float, to_float
+from posit._kernels.compiled import njit
 from posit._kernels.odd import fma as odd_fma
 
 _LANES, _FLOAT64, _INTEGERS = range(3)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def _binary(op, way, a, b, n, es, rs, low, high):
     if way == _LANES and op != DIV:
         return np.int64(lane_binary(op, np.int32(a), np.int32(b), n, es, rs, np.int32(low), np.int32(high)))
@@ -45,14 +46,14 @@ def _binary(op, way, a, b, n, es, rs, low, high):
     return wide_binary(op, np.int64(a), np.int64(b), n, es, rs)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def _unary(op, way, a, n, es, rs):
     if way != _INTEGERS:
         return from_float(odd_unary(op, to_float(np.int64(a), n, es, rs)), n, es, rs)
     return wide_unary(op, np.int64(a), n, es, rs)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def _fma(way, a, b, c, n, es, rs):
     if way != _INTEGERS:
         x, y, z = (
@@ -64,14 +65,14 @@ def _fma(way, a, b, c, n, es, rs):
     return wide.fma(np.int64(a), np.int64(b), np.int64(c), n, es, rs)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def _encode(x, n, es, rs):
     if n <= 32:
         return from_float(np.float64(x), n, es, rs)
     return wide_conversion.from_float(np.float64(x), n, es, rs)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def _decode(a, n, es, rs):
     if n <= 32:
         return to_float(np.int64(a), n, es, rs)
@@ -91,39 +92,39 @@ def arithmetic_functions(n, es, rs, storage):
     mask = -1 if n == 64 else (1 << n) - 1
     code = numba.from_dtype(storage)
 
-    @numba.njit
+    @njit
     def add(a, b):
         return code(_binary(ADD, way, a, b, n, es, rs, low, high) & mask)
 
-    @numba.njit
+    @njit
     def sub(a, b):
         return code(_binary(SUB, way, a, b, n, es, rs, low, high) & mask)
 
-    @numba.njit
+    @njit
     def mul(a, b):
         return code(_binary(MUL, way, a, b, n, es, rs, low, high) & mask)
 
-    @numba.njit
+    @njit
     def div(a, b):
         return code(_binary(DIV, way, a, b, n, es, rs, low, high) & mask)
 
-    @numba.njit
+    @njit
     def fma(a, b, c):
         return code(_fma(way, a, b, c, n, es, rs) & mask)
 
-    @numba.njit
+    @njit
     def sqrt(a):
         return code(_unary(SQRT, way, a, n, es, rs) & mask)
 
-    @numba.njit
+    @njit
     def nearest_int(a):
         return code(_unary(NEAREST_INT, way, a, n, es, rs) & mask)
 
-    @numba.njit
+    @njit
     def ceil(a):
         return code(_unary(CEIL, way, a, n, es, rs) & mask)
 
-    @numba.njit
+    @njit
     def floor(a):
         return code(_unary(FLOOR, way, a, n, es, rs) & mask)
 
@@ -137,54 +138,54 @@ def code_functions(n, storage):
     code = numba.from_dtype(storage)
     one = 1 << (n - 2)
 
-    @numba.njit
+    @njit
     def negate(a):
         return code(-np.int64(a) & mask)
 
-    @numba.njit
+    @njit
     def abs(a):  # noqa: A001 - the standard's name
         signed = wide.signed(a, n)
         return code((-signed if signed < 0 else signed) & mask)
 
-    @numba.njit
+    @njit
     def sign(a):
         signed = wide.signed(a, n)
         real = one if signed > 0 else (-one if signed < 0 else 0)
-        return code((signed if signed == wide.nar(n) else real) & mask)
+        return code(np.int64(signed if signed == wide.nar(n) else real) & mask)
 
-    @numba.njit
+    @njit
     def next(a):  # noqa: A001 - the standard's name
         return code((np.int64(a) + 1) & mask)
 
-    @numba.njit
+    @njit
     def prior(a):
         return code((np.int64(a) - 1) & mask)
 
-    @numba.njit
+    @njit
     def is_nar(a):
         return wide.signed(a, n) == wide.nar(n)
 
-    @numba.njit
+    @njit
     def compare_equal(a, b):
         return wide.signed(a, n) == wide.signed(b, n)
 
-    @numba.njit
+    @njit
     def compare_not_equal(a, b):
         return wide.signed(a, n) != wide.signed(b, n)
 
-    @numba.njit
+    @njit
     def compare_less(a, b):
         return wide.signed(a, n) < wide.signed(b, n)
 
-    @numba.njit
+    @njit
     def compare_less_equal(a, b):
         return wide.signed(a, n) <= wide.signed(b, n)
 
-    @numba.njit
+    @njit
     def compare_greater(a, b):
         return wide.signed(a, n) > wide.signed(b, n)
 
-    @numba.njit
+    @njit
     def compare_greater_equal(a, b):
         return wide.signed(a, n) >= wide.signed(b, n)
 
@@ -201,15 +202,15 @@ def conversion_functions(n, es, rs, storage):
     mask = -1 if n == 64 else (1 << n) - 1
     code = numba.from_dtype(storage)
 
-    @numba.njit
+    @njit
     def from_float(x):
         return code(_encode(x, n, es, rs) & mask)
 
-    @numba.njit
+    @njit
     def to_float(a):
         return _decode(a, n, es, rs)
 
-    @numba.njit
+    @njit
     def from_int(x):
         whole = np.int64(x)
         negative = whole < 0
@@ -220,7 +221,7 @@ def conversion_functions(n, es, rs, storage):
             & mask
         )
 
-    @numba.njit
+    @njit
     def to_int(a):
         if wide.signed(a, n) == wide.nar(n):
             return np.int64(-0x8000000000000000)

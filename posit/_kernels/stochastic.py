@@ -6,11 +6,12 @@ import numba
 import numpy as np
 
 from posit._kernels.codec import from_float, to_float
+from posit._kernels.compiled import njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@numba.njit
+@njit
 def mix(x):
     """SplitMix64's output function: each changed bit changes about half the bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -18,13 +19,13 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@numba.njit
+@njit
 def uniform(key, counter):
     """A multiple of 2**-53 in [0, 1): output number `counter` of SplitMix64 started at `key`."""
     return np.float64(mix(key + (counter + np.uint64(1)) * _GOLDEN) >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit
+@njit
 def choose(x, u, n, es, rs):
     """Code of x rounded up in magnitude where u < (|x| - low) / (high - low), else down; n <= 32."""
     magnitude = abs(x)
@@ -45,7 +46,7 @@ def rounder(n, es, rs):
     """Kernel (values, key, first, out): element t uses the generator's output first + t."""
     given = numba.types.Array(numba.float64, 1, "C", readonly=True)
 
-    @numba.njit(
+    @njit(
         numba.void(given, numba.uint64, numba.uint64, numba.int64[::1]),
         nogil=True,
         cache=True,

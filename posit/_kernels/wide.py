@@ -5,10 +5,10 @@ settled first; then a value is (negative, scale, significand with its leading 1 
 it.
 """
 
-import numba
 import numpy as np
 
 from posit._kernels.codec import encode_parts, parts
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import clz64, mulhi64
 
 _ZERO = np.uint64(0)
@@ -17,19 +17,19 @@ _TOP = np.uint64(1 << 63)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def signed(code, n):
     """The low n bits of a code, sign-extended."""
     return np.int64(code) << (64 - n) >> (64 - n)
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def nar(n):
     """The sign-extended code of NaR."""
     return np.int64(-1) << (n - 1)
 
 
-@numba.njit
+@njit
 def shift_right(high, low, by):
     """A 128-bit number shifted right by 0 <= by, with a sticky bit for what fell off."""
     if by == 0:
@@ -45,7 +45,7 @@ def shift_right(high, low, by):
     return _ZERO, _ZERO, high != _ZERO or low != _ZERO
 
 
-@numba.njit
+@njit
 def normalise(high, low):
     """(significand with bit 63 set, whether a bit is below it, places moved up); not both are zero."""
     if high == _ZERO:
@@ -58,7 +58,7 @@ def normalise(high, low):
     return (high << up) | (low >> np.uint64(64 - lead)), (low << up) != _ZERO, lead
 
 
-@numba.njit
+@njit
 def add_magnitudes(negative_a, scale_a, a1, a0, negative_b, scale_b, b1, b0, n, es, rs):
     """Code of ±(a1:a0) * 2**(scale_a - 127) ± the same for b, where bit 127 of both is set, for n <= 64.
 
@@ -88,7 +88,7 @@ def add_magnitudes(negative_a, scale_a, a1, a0, negative_b, scale_b, b1, b0, n, 
     return encode_parts(negative_a, scale_a + 2 - moved, significand, sticky or cut_a or cut_b, n, es, rs)
 
 
-@numba.njit
+@njit
 def add(a, b, n, es, rs):
     """The sum, rounded once; NaR if either is."""
     a, b = signed(a, n), signed(b, n)
@@ -103,13 +103,13 @@ def add(a, b, n, es, rs):
     )
 
 
-@numba.njit
+@njit
 def sub(a, b, n, es, rs):
     """The difference, rounded once: the negative of a posit is the two's complement of its code."""
     return add(a, -signed(b, n), n, es, rs)
 
 
-@numba.njit
+@njit
 def mul(a, b, n, es, rs):
     """The product, rounded once; NaR if either is."""
     a, b = signed(a, n), signed(b, n)
@@ -127,7 +127,7 @@ def mul(a, b, n, es, rs):
     )
 
 
-@numba.njit
+@njit
 def _divide(high, divisor):
     """floor(high * 2**64 / divisor) and whether a remainder is left; high < divisor, bit 63 of divisor set.
 
@@ -149,7 +149,7 @@ def _divide(high, divisor):
     return quotient, rest != _ZERO
 
 
-@numba.njit
+@njit
 def div(a, b, n, es, rs):
     """The quotient, rounded once; NaR if either is or b is 0."""
     a, b = signed(a, n), signed(b, n)
@@ -173,7 +173,7 @@ def div(a, b, n, es, rs):
     return encode_parts(negative_a != negative_b, scale, significand, sticky, n, es, rs)
 
 
-@numba.njit
+@njit
 def sqrt(a, n, es, rs):
     """The square root, rounded once; NaR for NaR and below 0.  One bit of the root at a time."""
     a = signed(a, n)
@@ -207,7 +207,7 @@ def sqrt(a, n, es, rs):
     return encode_parts(False, (scale - odd) >> 1, root, sticky, n, es, rs)
 
 
-@numba.njit
+@njit
 def fma(a, b, c, n, es, rs):
     """The sum a * b + c, rounded once; NaR if any is.
 

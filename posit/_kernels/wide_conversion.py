@@ -3,11 +3,11 @@
 Codes are int64 (low n bits count); results are sign-extended.  Arithmetic is in `posit._kernels.wide`.
 """
 
-import numba
 import numpy as np
 
 import posit._kernels.wide as wide
 from posit._kernels.codec import encode_parts, parts
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, clz64, float_bits
 
 _ZERO = np.uint64(0)
@@ -15,7 +15,7 @@ _ONE = np.uint64(1)
 _TOP = np.uint64(1 << 63)
 
 
-@numba.njit
+@njit
 def to_integer(a, mode, n, es, rs):
     """(a rounded to an integer, whether it overflowed int64); `mode` 0: nearest even, -1: floor, 1: ceiling.
 
@@ -40,7 +40,7 @@ def to_integer(a, mode, n, es, rs):
     return -magnitude if negative else magnitude, magnitude < 0
 
 
-@numba.njit
+@njit
 def from_unsigned(magnitude, negative, n, es, rs):
     """Code of ±magnitude (uint64), rounded once."""
     if magnitude == _ZERO:
@@ -49,7 +49,7 @@ def from_unsigned(magnitude, negative, n, es, rs):
     return encode_parts(negative, 63 - lead, magnitude << np.uint64(lead), False, n, es, rs)
 
 
-@numba.njit
+@njit
 def round_to_integer(a, mode, n, es, rs):
     """The posit nearest to `a` rounded to an integer; exact, and `a` itself where it has no fraction."""
     a = wide.signed(a, n)
@@ -61,7 +61,7 @@ def round_to_integer(a, mode, n, es, rs):
     return from_unsigned(np.uint64(-whole if whole < 0 else whole), whole < 0, n, es, rs)
 
 
-@numba.njit
+@njit
 def convert(a, n, es, rs, m, es_m, rs_m):
     """Code in format (m, es_m, rs_m) of a code in format (n, es, rs), rounded once."""
     a = wide.signed(a, n)
@@ -73,7 +73,7 @@ def convert(a, n, es, rs, m, es_m, rs_m):
     return encode_parts(negative, scale, significand, False, m, es_m, rs_m)
 
 
-@numba.njit
+@njit
 def from_float(x, n, es, rs):
     """Code of a float64, rounded once, for any format; NaN and infinities give NaR.  Subnormals count."""
     bits = float_bits(x)
@@ -89,7 +89,7 @@ def from_float(x, n, es, rs):
     return encode_parts(bits < 0, biased - 1023, _TOP | (fraction >> _ONE), False, n, es, rs)
 
 
-@numba.njit
+@njit
 def to_float(a, to_odd, n, es, rs):
     """The float64 nearest to a code (ties to even), or rounded to odd for a further rounding; NaR gives NaN.
 
