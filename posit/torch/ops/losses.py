@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from posit.codec import decode, encode_rational
+from posit.codec import decode, encode, encode_rational
 from posit.errors import NoRuleError, ShapeError
 from posit.rounding import certified, nearest_real
 from posit.torch.ops.reductions import mean_codes
@@ -129,12 +129,12 @@ def _nll_loss(
     """-sum x[i, target_i], divided by the count for the mean: exact, one rounding."""
     _require_plain(op, weight, reduction)
     kept = _targets(op, x, target, ignore_index)
-    picked = -_values(x)[np.flatnonzero(kept), to_numpy(target)[kept]]
+    codes = to_numpy(x.codes)
+    picked = -codes[np.flatnonzero(kept), to_numpy(target)[kept]]  # NaR stays NaR
     count = int(kept.sum())
     divisor = count if reduction == _MEAN else 1
-    storage = to_numpy(x.codes).dtype
-    loss = mean_codes(picked[None, :], divisor, x.format, storage).reshape(())
-    weight_sum = mean_codes(np.array([[float(count)]]), 1, x.format, storage).reshape(())
+    loss = mean_codes(picked[None, :], divisor, x.format).reshape(())
+    weight_sum = encode(np.array(float(count)), x.format, codes.dtype)
     return wrap(loss, x.format), wrap(weight_sum, x.format)
 
 
@@ -155,7 +155,7 @@ def _nll_loss_backward(
     kept = _targets(op, x, target, ignore_index)
     divisor = int(kept.sum()) if reduction == _MEAN else 1
     codes = np.zeros(tuple(x.shape), to_numpy(x.codes).dtype)
-    share = mean_codes(-_values(grad).reshape(1, 1), divisor, fmt, codes.dtype)[0]
+    share = mean_codes(-to_numpy(grad.codes).reshape(1, 1), divisor, fmt)[0]
     codes[np.flatnonzero(kept), to_numpy(target)[kept]] = share
     return wrap(codes, fmt)
 
