@@ -1,5 +1,7 @@
 """Every exception that `posit` raises on purpose, each derived from the built-in a caller would catch."""
 
+from numpy.linalg import LinAlgError as _NumpyLinAlgError
+
 
 class PositError(Exception):
     """Base of all errors raised by this package."""
@@ -24,6 +26,10 @@ class ShapeError(PositError, ValueError):
     """Shapes that cannot be combined."""
 
 
+class LinAlgError(PositError, _NumpyLinAlgError):
+    """A linear system without exactly one solution in real numbers."""
+
+
 class NonFiniteError(PositError, ValueError):
     """A real number was needed and NaN, an infinity or NaR came."""
 
@@ -46,3 +52,11 @@ class TextError(PositError, ValueError):
 
 class MissingReferenceError(PositError, ImportError):
     """A witness that is not installed, or does not offer what was asked."""
+
+
+class CheckError(PositError, ValueError):
+    """A function that cannot be checked: not found, not callable in the way asked for, or without an answer."""
+
+
+class CounterExample(PositError, AssertionError):
+    """A function under test gave a wrong answer; the message shows the smallest operands found."""
