@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from posit import _einsum, _reductions
+from posit import _einsum, _products, _reductions, _solve, _vectors
 from posit._array import PositArray
 from posit._operands import codes_of, common_format
 from posit.codec import to_signed
@@ -158,16 +158,27 @@ def _contracting(function: Function) -> Function:
     return rule
 
 
-_TABLE[np.dot] = _contracting(_reductions.dot)
-_TABLE[np.tensordot] = _contracting(_reductions.tensordot)
-_TABLE[np.vdot] = _contracting(lambda a, b: _reductions.matmul(a.ravel(), b.ravel()))
+_TABLE[np.dot] = _contracting(_products.dot)
+_TABLE[np.tensordot] = _contracting(_products.tensordot)
+_TABLE[np.vdot] = _contracting(lambda a, b: _products.matmul(a.ravel(), b.ravel()))
 _TABLE[np.inner] = _contracting(
-    lambda a, b: (
-        a * b if 0 in (a.ndim, b.ndim) else _reductions.tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
-    )
+    lambda a, b: a * b if 0 in (a.ndim, b.ndim) else _products.tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
 )
 _TABLE[np.outer] = _contracting(lambda a, b: a.ravel()[:, None] * b.ravel())
 _TABLE[np.einsum] = _einsum.einsum
+
+
+_TABLE[np.linalg.solve] = _solve.solve
+
+
+@_rule(np.linalg.norm)
+def _norm(x: PositArray, ord: Any = None, axis: Any = None, keepdims: bool = False) -> PositArray:  # noqa: A002
+    """The 2-norm of vectors, or of all elements; NumPy's default."""
+    if ord is not None:
+        raise NoRuleError(
+            f"np.linalg.norm with ord={ord!r} has no rule for posits; posit.norm2 is the 2-norm"
+        )
+    return _vectors.norm2(x, axis, keepdims)
 
 
 @_rule(np.trace)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from posit import _reductions, arithmetic
+from posit import _products, arithmetic
 from posit._array import PositArray
 from posit._operands import codes_of, common_format
 from posit.codec import Codes
@@ -83,7 +83,7 @@ def _is_foreign(x: Any) -> bool:
 
 def _call(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
     if ufunc is np.matmul:
-        return _reductions.matmul(*(_as_array(x, inputs) for x in inputs))
+        return _products.matmul(*(_as_array(x, inputs) for x in inputs))
     fmt = common_format(inputs)
     codes = [codes_of(x, fmt) for x in inputs]
     if ufunc in _ARITHMETIC:
