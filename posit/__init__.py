@@ -3,18 +3,21 @@
 Some names are those of built-ins, as in NumPy and in the standard; write ``posit.sum(x)``.
 """
 
+from posit import linalg
 from posit._array import PositArray
+from posit._conv import conv2d
 from posit._einsum import einsum
+from posit._explain import Explanation, explain
 from posit._jit import jit
+from posit._products import dot, matmul, tensordot
+from posit._quire_array import QuireArray
 from posit._reductions import (
-    dot,
-    matmul,
     mean,
     prod,
     sum,  # noqa: A004 - the standard's or NumPy's name
-    tensordot,
 )
 from posit._threads import get_num_threads, set_num_threads
+from posit._vectors import axpy, norm2
 from posit.basic import (
     abs,  # noqa: A004 - the standard's or NumPy's name
     ceil,
@@ -76,13 +79,17 @@ from posit.functions import (
     tanh,
 )
 from posit.info import FormatInfo, finfo, spacing, ulp_distance
+from posit.quire import Quire
 from posit.stochastic import round_stochastic
 from posit.text import parse
 
 __all__ = [
+    "Explanation",
     "Format",
     "FormatInfo",
     "PositArray",
+    "Quire",
+    "QuireArray",
     "abs",
     "arc_cos",
     "arc_cos_pi",
@@ -96,11 +103,13 @@ __all__ = [
     "arc_tan_pi",
     "arc_tanh",
     "array",
+    "axpy",
     "bposit16",
     "bposit32",
     "bposit64",
     "ceil",
     "compound",
+    "conv2d",
     "cos",
     "cos_pi",
     "cosh",
@@ -113,6 +122,7 @@ __all__ = [
     "exp10",
     "exp10_minus_1",
     "exp_minus_1",
+    "explain",
     "finfo",
     "floor",
     "fma",
@@ -124,6 +134,7 @@ __all__ = [
     "get_num_threads",
     "hypot",
     "jit",
+    "linalg",
     "log",
     "log2",
     "log2_plus_1",
@@ -136,6 +147,7 @@ __all__ = [
     "negate",
     "next",
     "nextafter",
+    "norm2",
     "ones",
     "parse",
     "posit8",

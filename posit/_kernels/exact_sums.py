@@ -11,6 +11,7 @@ import numpy as np
 
 import posit._kernels.wide as wide
 from posit._kernels.codec import parts
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import mulhi64
 from posit._kernels.limbs import ADDS_BEFORE_FOLD, add, fold, to_code
 
@@ -19,7 +20,7 @@ _N = numba.int64
 SPARE = 5  #: digits below the lowest bit, for quotients
 
 
-@numba.njit
+@njit
 def divide(limbs, divisor):
     """Divide the folded number by 1 <= divisor < 2**31; a remainder becomes a sticky last bit.
 
@@ -52,9 +53,7 @@ def sums():
     Each is rounded once; NaR where the row has one.
     """
 
-    @numba.njit(
-        numba.void(_ROWS, _N, numba.int64[::1], _N, numba.int64[::1], _N, _N, _N), nogil=True, cache=True
-    )
+    @njit(numba.void(_ROWS, _N, numba.int64[::1], _N, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, divisor, limbs, base, out, n, es, rs):
         for i in range(codes.shape[0]):
             limbs[:] = 0
@@ -76,38 +75,48 @@ def sums():
     return kernel
 
 
+_FORMAT = numba.types.UniTuple(numba.int64, 3)
+
+
 @cache
 def products():
-    """Kernel (a, b, limbs, base, out, n, es, rs): dot products of rows of a and b.
+    """Kernel (a, b, addend, limbs, base, out, left, right, result): dot products of rows of a and b, plus addends.
 
-    Each is rounded once; any n <= 64.
+    Each is rounded once; any n <= 64.  `left`, `right` and `result` are (n, es, rs); the addends and `out`, codes of
+    the result's format, have the shape (rows of a, rows of b).
     """
 
-    @numba.njit(
-        numba.void(_ROWS, _ROWS, numba.int64[::1], _N, numba.int64[:, ::1], _N, _N, _N),
+    @njit(
+        numba.void(_ROWS, _ROWS, _ROWS, numba.int64[::1], _N, numba.int64[:, ::1], _FORMAT, _FORMAT, _FORMAT),
         nogil=True,
         cache=True,
     )
-    def kernel(a, b, limbs, base, out, n, es, rs):
+    def kernel(a, b, addend, limbs, base, out, left, right, result):
         for i in range(a.shape[0]):
             for j in range(b.shape[0]):
                 limbs[:] = 0
-                real = True
+                start = wide.signed(addend[i, j], result[0])
+                real = start != wide.nar(result[0])
+                if real and start != 0:
+                    negative, scale, significand = parts(start, result[0], result[1], result[2])
+                    add(limbs, negative, significand, scale - 63 - base)
                 for t in range(a.shape[1]):
-                    x, y = wide.signed(a[i, t], n), wide.signed(b[j, t], n)
-                    if x == wide.nar(n) or y == wide.nar(n):
+                    x, y = wide.signed(a[i, t], left[0]), wide.signed(b[j, t], right[0])
+                    if not real or x == wide.nar(left[0]) or y == wide.nar(right[0]):
                         real = False
                         break
                     if x != 0 and y != 0:
-                        negative_x, scale_x, significand_x = parts(x, n, es, rs)
-                        negative_y, scale_y, significand_y = parts(y, n, es, rs)
+                        negative_x, scale_x, significand_x = parts(x, left[0], left[1], left[2])
+                        negative_y, scale_y, significand_y = parts(y, right[0], right[1], right[2])
                         place = scale_x + scale_y - 126 - base
                         negative = negative_x != negative_y
                         add(limbs, negative, significand_x * significand_y, place)
                         add(limbs, negative, mulhi64(significand_x, significand_y), place + 64)
-                    if (t + 1) % (ADDS_BEFORE_FOLD // 2) == 0:
+                    if (t + 1) % (ADDS_BEFORE_FOLD // 4) == 0:
                         fold(limbs)
-                out[i, j] = to_code(limbs, base, n, es, rs) if real else wide.nar(n)
+                out[i, j] = (
+                    to_code(limbs, base, result[0], result[1], result[2]) if real else wide.nar(result[0])
+                )
 
     return kernel
 
@@ -119,7 +128,7 @@ def running_products():
     Rounded after each factor; 1 for an empty row.
     """
 
-    @numba.njit(numba.void(_ROWS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
+    @njit(numba.void(_ROWS, numba.int64[::1], _N, _N, _N), nogil=True, cache=True)
     def kernel(codes, out, n, es, rs):
         for i in range(codes.shape[0]):
             total = np.int64(1) << (n - 2)

@@ -5,17 +5,17 @@ significant first; digit 0 has weight 2**base.  Carries are lazy: an addition ch
 so 2**29 additions fit before `fold` must run (|digit| < 2**29 * 2**33 = 2**62, and a folded digit adds 2**32).
 """
 
-import numba
 import numpy as np
 
 from posit._kernels.codec import encode_parts, parts
+from posit._kernels.compiled import njit
 
 ADDS_BEFORE_FOLD = 1 << 29
 _LOW = np.uint64(0xFFFFFFFF)
 _THIRTY_TWO = np.uint64(32)
 
 
-@numba.njit
+@njit
 def add(limbs, negative, magnitude, position):
     """Add ±magnitude * 2**position (position >= 0, relative to digit 0); magnitude is any uint64."""
     index = position >> 5
@@ -35,7 +35,7 @@ def add(limbs, negative, magnitude, position):
         limbs[index + 2] += third
 
 
-@numba.njit
+@njit
 def fold(limbs):
     """Propagate carries: every digit but the last into 0 .. 2**32 - 1; the last keeps the sign."""
     carry = np.int64(0)
@@ -46,7 +46,7 @@ def fold(limbs):
     limbs[len(limbs) - 1] += carry
 
 
-@numba.njit
+@njit
 def to_code(limbs, base, n, es, rs):
     """Round the accumulated sum once; folds, and leaves the magnitude in `limbs`."""
     fold(limbs)
@@ -80,7 +80,7 @@ def to_code(limbs, base, n, es, rs):
     return encode_parts(negative, scale, significand, sticky, n, es, rs)
 
 
-@numba.njit
+@njit
 def add_product(limbs, base, a, b, n, es, rs):
     """Add the exact product of two nonzero real codes with n <= 32."""
     sign_a, scale_a, significand_a = parts(a, n, es, rs)
@@ -89,7 +89,7 @@ def add_product(limbs, base, a, b, n, es, rs):
     add(limbs, sign_a != sign_b, product, scale_a + scale_b - 62 - base)
 
 
-@numba.njit
+@njit
 def dot_codes(a, b, addend, limbs, base, n, es, rs):
     """Code of the exact dot product of two vectors of codes plus one code, rounded once (the plain quire; n <= 32)."""
     nar = np.int64(-1) << (n - 1)

@@ -1,7 +1,8 @@
-"""Kernels of the exact matrix product: decode with statistics, certify, repair.
+"""Kernels of the exact matrix product: decode with statistics, and the certificate.
 
-`decode_*` and `certify` are made for a format (its integers are constants in the machine code); `repair` is generic.
-All release the GIL and take a range of rows or columns, so that the caller can split them over threads.
+They are made for formats (the integers are constants in the machine code), release the GIL and take a range of
+rows or columns, so that the caller can split them over threads.  Codes come as flat signed integers of the
+storage's width; of each only the low n bits count.
 """
 
 from functools import cache
@@ -9,220 +10,250 @@ from functools import cache
 import numba
 import numpy as np
 
-from posit._kernels import carrier
-from posit._kernels.codec import code_mask
+from posit._kernels import carrier, swift
+from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, float_bits
-from posit._kernels.limbs import ADDS_BEFORE_FOLD, add, fold, to_code
 
-_F1 = numba.float64[::1]
-_F2 = numba.float64[:, ::1]
-_ANY = numba.types.Array(numba.float64, 2, "A")
+INFLATE = 1.0 + 2.0**-18  #: covers the rounding of computed norms and bounds for k < 2**31
+_F = numba.float64[::1]
+_I = numba.int64
 _U8 = numba.uint8[::1]
+_INFINITY = np.int64(0x7FF0000000000000)
 
 
-@numba.njit(inline="always")
+def flat_codes(width):
+    """Numba's type of flat codes of so many bytes."""
+    return numba.types.Array(numba.from_dtype(np.dtype(f"i{width}")), 1, "C", readonly=True)
+
+
+@njit(inline="always")
 def lowest_bit(x):
-    """Weight of the lowest set bit of a nonzero normal float64; +infinity for 0."""
+    """Bits of the weight of the lowest set bit of a normal float64; those of +infinity for 0.
+
+    Bits of positive floats order as the floats do.
+    """
     bits = float_bits(x) & np.int64(0x7FFFFFFFFFFFFFFF)
     fraction = bits & np.int64(0xFFFFFFFFFFFFF)
-    weight = bits_float(bits) - bits_float(bits & (bits - 1))
-    weight = bits_float(bits) if fraction == 0 else weight
-    return np.inf if bits == 0 else weight
+    weight = float_bits(bits_float(bits) - bits_float(bits & (bits - 1)))
+    weight = bits if fraction == 0 else weight
+    return _INFINITY if bits == 0 else weight
 
 
-@numba.njit
-def _zero_nars(row, r, nar_row, nar_column):
-    for c in range(len(row)):
-        if np.isnan(row[c]):
-            row[c] = 0.0
-            nar_row[r] = 1
-            nar_column[c] = 1
+@njit
+def _clear_nars(coded, line, nar, n, by_row):
+    """Let NaR decode to 0, and mark its line (nar[0]) or column."""
+    nar_code, all_bits = np.int64(1) << (n - 1), (np.int64(1) << n) - 1
+    for c in range(len(line)):
+        if (np.int64(coded[c]) & all_bits) == nar_code:
+            line[c] = 0.0
+            nar[0 if by_row else c] = 1
+
+
+@njit(fastmath={"reassoc", "nsz"})
+def _row_statistics(line):
+    """Sum of squares, and bits of the lowest set bit."""
+    total = 0.0
+    low = _INFINITY
+    for c in range(len(line)):
+        total += line[c] * line[c]
+        low = min(low, lowest_bit(line[c]))
+    return total, low
+
+
+@njit(inline="always")
+def _decode_line(coded, line, short, n, es, rs, way, one):
+    """Decode one line, NaR to some number; how many of its codes are NaR."""
+    nar_code, all_bits = np.int32((1 << (n - 1)) - (1 << n)), np.int32(-1 if n == 32 else (1 << n) - 1)
+    nars = np.int32(0)
+    if way == swift.HALF:  # in two steps, because a loop is as slow as its widest lanes
+        scale = bits_float(np.int64(1150 - one) << 52)
+        for c in range(len(coded)):
+            code = np.int32(coded[c])
+            nars += np.int32(((code ^ nar_code) & all_bits) == 0)
+            short[c] = swift.to_float32(code, n, es, one)
+        for c in range(len(coded)):
+            line[c] = np.float64(short[c]) * scale
+    else:
+        for c in range(len(coded)):
+            nars += np.int32(((np.int32(coded[c]) ^ nar_code) & all_bits) == 0)
+            line[c] = swift.to_float64(coded[c], n, es, rs, way, one)
+    return nars
+
+
+@njit(inline="always")
+def decode_lines(
+    codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row, n, es, rs, way, one
+):
+    """Decode lines and measure them, as the kernel of `decode` says."""
+    short = np.empty(last - first, np.float32)
+    for r in range(rows):
+        line = out[r * columns + first : r * columns + last]
+        coded = codes[at + r * stride + first : at + r * stride + last]
+        if _decode_line(coded, line, short, n, es, rs, way, one) != 0:
+            _clear_nars(coded, line, nar[r:] if by_row else nar[first:], n, by_row)
+        if by_row:
+            total, low = _row_statistics(line)
+            square[r] += total
+            lowest[r] = min(lowest[r], low)
+        else:
+            own_square, own_lowest = square[first:last], lowest[first:last]
+            for c in range(len(line)):
+                own_square[c] += line[c] * line[c]
+                own_lowest[c] = min(own_lowest[c], lowest_bit(line[c]))
 
 
 @cache
-def decode(n, es, rs, storage):
-    """Kernel (codes, out, offset, square, lowest, nar_row, nar_column, by_row): decode and measure.
+def decode(n, es, rs, width):
+    """Kernel (codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row): decode and measure.
 
-    `square` gets the sum of squares and `lowest` the smallest set bit of each row (by_row) or column; NaR decodes
-    to 0 and marks its row and column.  The values go to out[:, offset:]; further columns are left alone.
+    The `rows` lines of `columns` codes begin at codes[at + r * stride]; columns first .. last of each go to
+    out[r * columns + c].  Per line (by_row) or column, `square` gets the sum of squares added, `lowest` (bits of
+    floats) the smallest set bit; NaR decodes to 0 and sets `nar`.
     """
-    codes_type = numba.types.Array(numba.from_dtype(storage), 2, "C", readonly=True)
-    small, _, _ = carrier.constants(n, es, rs)
-    nar, all_bits = 1 << (n - 1), (1 << n) - 1
+    way, one = swift.constants(n, es, rs)
 
-    @numba.njit(
-        numba.void(codes_type, _F2, numba.int64, _F1, _F1, _U8, _U8, numba.boolean),
+    @njit(
+        numba.void(flat_codes(width), _I, _I, _I, _F, _I, _I, _I, _F, numba.int64[::1], _U8, numba.boolean),
         nogil=True,
         cache=True,
-        fastmath={"reassoc", "nsz"},
     )
-    def kernel(codes, out, offset, square, lowest, nar_row, nar_column, by_row):
-        rows, columns = codes.shape
-        for r in range(rows):
-            row = out[r, offset : offset + columns]
-            nars = np.int64(0)
-            for c in range(columns):
-                nars += np.int64(1) if (np.int64(codes[r, c]) & all_bits) == nar else np.int64(0)
-                row[c] = carrier.decode(codes[r, c], n, es, rs, small)
-            if nars != 0:
-                _zero_nars(row, r, nar_row, nar_column)
-            if by_row:
-                total = 0.0
-                low = np.int64(0x7FF0000000000000)  # bits of infinity; positive floats order as their bits
-                for c in range(columns):
-                    total += row[c] * row[c]
-                    low = min(low, float_bits(lowest_bit(row[c])))
-                square[r] += total
-                lowest[r] = min(lowest[r], bits_float(low))
-            else:
-                for c in range(columns):
-                    square[c] += row[c] * row[c]
-                    lowest[c] = min(lowest[c], lowest_bit(row[c]))
+    def kernel(codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row):
+        decode_lines(
+            codes,
+            at,
+            stride,
+            rows,
+            out,
+            columns,
+            first,
+            last,
+            square,
+            lowest,
+            nar,
+            by_row,
+            n,
+            es,
+            rs,
+            way,
+            one,
+        )
 
     return kernel
 
 
-@cache
-def certify(n, es, rs, storage):
-    """Kernel (start, stop, c, norm_a, norm_b, span_a, span_b, gamma, nar_a, nar_b, codes, counts): round and prove.
+def prefix_shift(n, es, rs):
+    """Low bits of a float64 that no code and no rounding boundary of a format reaches."""
+    return 52 - (max(0, n - 3 - es) + 1)
 
-    Element (i, j) of `c` is a float64 sum with |c - exact| <= gamma * norm_a[i] * norm_b[j].  Where
-    span_a[i] * span_b[j] < 2**53 every partial sum was exact.  Where both ends of the interval round to the same
-    code, that code is proven; elsewhere c becomes NaN, and counts[2] is the number of these.  counts[0] and [1]
-    are the numbers proven by range and by interval.
+
+@njit(inline="always")
+def certify_row(
+    row, flags, addend, norm, norms, lowest, lowests, gamma,
+    coded, mask, n, es, rs, small, smallest, largest, shift, added,
+):  # fmt: skip
+    """Round one row of float64 sums; return how many are proven by range and how many are open (then NaN).
+
+    row[j] has an error of at most gamma * (norm * norms[j] + |addend[j]|).  Where that magnitude is below 2**53
+    times the lowest bit of all terms, every partial sum was exact, in any order.  Elsewhere both ends of the error
+    interval must round to the same code.  They do where they share the sign, the exponent and the leading fraction
+    bits, with something set below (`shift` bits): then no code and no boundary lies between them.  Only the others
+    are encoded.
     """
-    codes_type = numba.types.Array(numba.from_dtype(storage), 2, "C")
-    mask = code_mask(n, storage)
+    exact = np.int64(0)
+    suspects = np.int64(0)
+    below = (np.int64(1) << shift) - 1
+    for j in range(len(row)):
+        value = row[j]
+        magnitude = norm * norms[j]
+        unit = lowest * lowests[j]
+        if added:
+            term = addend[j]
+            value += term
+            magnitude += abs(term)
+            unit = min(unit, bits_float(lowest_bit(term)))
+            row[j] = value
+        by_range = magnitude < 9007199254740992.0 * unit
+        bound = gamma * magnitude + abs(value) * 4.440892098500626e-16
+        low, high = float_bits(value - bound), float_bits(value + bound)
+        shared = ((low ^ high) >> shift) == 0 and (low & below) != 0 and (high & below) != 0
+        exact += np.int64(1) if by_range else np.int64(0)
+        suspects += np.int64(0) if by_range or shared else np.int64(1)
+        flags[j] = 0 if by_range or shared else 1
+    for j in range(len(row)):
+        coded[j] = carrier.encode(row[j], n, es, rs, small, smallest, largest) & mask
+    undecided = np.int64(0)
+    if suspects:
+        for j in range(len(row)):
+            if flags[j]:
+                value = row[j]
+                magnitude = norm * norms[j] + (abs(addend[j]) if added else 0.0)
+                bound = gamma * magnitude + abs(value) * 4.440892098500626e-16
+                low_code = carrier.encode(value - bound, n, es, rs, small, smallest, largest)
+                high_code = carrier.encode(value + bound, n, es, rs, small, smallest, largest)
+                undecided += np.int64(0) if low_code == high_code else np.int64(1)
+                row[j] = 0.0 if low_code == high_code else np.nan
+    return exact, undecided
+
+
+@njit(inline="always")
+def round_row(row, coded, mask, n, es, rs, small, smallest, largest):
+    """Round one row of exact float64 sums."""
+    for j in range(len(row)):
+        coded[j] = carrier.encode(row[j], n, es, rs, small, smallest, largest) & mask
+
+
+@cache
+def certify(n, es, rs, width, added):
+    """Kernel (start, stop, columns, c, addend, step, norm_a, norm_b, lowest_a, lowest_b, gamma, nar_a, nar_b,
+    codes, at, stride, mask, counts): round rows start .. stop of `c` to `codes` and prove it.
+
+    Row i goes to codes[at + i * stride :]; its addends, float64 with NaN for NaR, begin at addend[i * step] (`added`).
+    What is left open becomes NaN in `c`; counts gets the numbers by range, by interval, and left open.
+    """  # noqa: D205 - the arguments do not fit one line
     small, smallest, largest = carrier.constants(n, es, rs)
+    shift = prefix_shift(n, es, rs)
+    nar_code = -1 << (n - 1)
+    codes_type = numba.from_dtype(np.dtype(f"i{width}"))[::1]
 
-    @numba.njit(
+    @njit(
         numba.void(
-            numba.int64,
-            numba.int64,
-            _F2,
-            _F1,
-            _F1,
-            _F1,
-            _F1,
-            numba.float64,
-            _U8,
-            _U8,
-            codes_type,
-            numba.int64[::1],
+            *(_I, _I, _I, _F, _F, _I, _F, _F, _F, _F),
+            *(numba.float64, _U8, _U8, codes_type, _I, _I, _I, numba.int64[::1]),
         ),
         nogil=True,
         cache=True,
     )
-    def kernel(start, stop, c, norm_a, norm_b, span_a, span_b, gamma, nar_a, nar_b, codes, counts):
-        limit = 9007199254740992.0
+    def kernel(
+        start, stop, columns, c, addend, step, norm_a, norm_b, lowest_a, lowest_b, gamma, nar_a, nar_b,
+        codes, at, stride, mask, counts,
+    ):  # fmt: skip
+        flags = np.zeros(columns, np.uint8)
         widest = 0.0
-        for j in range(len(span_b)):
-            widest = max(widest, span_b[j])
+        any_nar = False
+        for j in range(columns):
+            widest = max(widest, norm_b[j] / lowest_b[j])
+            any_nar = any_nar or nar_b[j] != 0
         for i in range(start, stop):
-            row = c[i]
-            coded = codes[i]
-            if span_a[i] * widest < limit:  # the whole row is exact
-                for j in range(len(row)):
-                    coded[j] = carrier.encode(row[j], n, es, rs, small, smallest, largest) & mask
-                counts[0] += len(row)
+            row = c[i * columns : (i + 1) * columns]
+            coded = codes[at + i * stride : at + i * stride + columns]
+            if not added and norm_a[i] * INFLATE * widest < 9007199254740992.0 * lowest_a[i]:
+                round_row(row, coded, mask, n, es, rs, small, smallest, largest)
+                counts[0] += columns
             else:
-                exact = np.int64(0)
-                undecided = np.int64(0)
-                bound_i = gamma * norm_a[i]
-                for j in range(len(row)):
-                    value = row[j]
-                    by_range = span_a[i] * span_b[j] < limit
-                    bound = 0.0 if by_range else bound_i * norm_b[j] + abs(value) * 4.440892098500626e-16
-                    low = carrier.encode(value - bound, n, es, rs, small, smallest, largest)
-                    high = carrier.encode(value + bound, n, es, rs, small, smallest, largest)
-                    coded[j] = low & mask
-                    row[j] = value if low == high else np.nan
-                    exact += 1 if by_range else 0
-                    undecided += 0 if low == high else 1
+                exact, undecided = certify_row(
+                    row, flags, addend[i * step : i * step + columns], norm_a[i], norm_b, lowest_a[i], lowest_b,
+                    gamma, coded, mask, n, es, rs, small, smallest, largest, shift, added,
+                )  # fmt: skip
                 counts[0] += exact
+                counts[1] += columns - exact - undecided
                 counts[2] += undecided
-                counts[1] += len(row) - exact - undecided
-            if nar_a[i]:
-                for j in range(len(row)):
-                    row[j] = 0.0
-                    coded[j] = (np.int64(-1) << (n - 1)) & mask
-        for j in range(c.shape[1]):
-            if nar_b[j]:
-                for i in range(start, stop):
-                    c[i, j] = 0.0
-                    codes[i, j] = (np.int64(-1) << (n - 1)) & mask
-
-    return kernel
-
-
-@numba.njit(numba.void(_ANY, numba.uint64[:, ::1]), nogil=True, cache=True)
-def support(x, words):
-    """Set bit k of row i in `words` where x[i, k] is not zero."""
-    for i in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            if x[i, k] != 0.0:
-                words[i, k >> 6] |= np.uint64(1) << np.uint64(k & 63)
-
-
-@numba.njit
-def _add_float_product(limbs, base, x, y):
-    """Add x * y exactly; both have at most 32 significant bits."""
-    bits_x = float_bits(x)
-    bits_y = float_bits(y)
-    fraction = np.int64(0xFFFFFFFFFFFFF)
-    hidden = np.int64(1) << 52
-    left = np.uint64(((bits_x & fraction) | hidden) >> 21)
-    right = np.uint64(((bits_y & fraction) | hidden) >> 21)
-    scale = ((bits_x >> 52) & 0x7FF) + ((bits_y >> 52) & 0x7FF) - 2 * 1023
-    add(limbs, (bits_x ^ bits_y) < 0, left * right, scale - 62 - base)
-
-
-@cache
-def repair(n, es, rs, storage):
-    """Kernel (start, stop, c, a, b, words_a, words_b, limbs, base, codes, counts): settle what `certify` left open.
-
-    `a` is (rows, k), `b` is (columns, k), both of any strides.  Disjoint supports give an exact 0 (counts[2]); all
-    else goes through the quire (counts[3]).
-    """
-    codes_type = numba.types.Array(numba.from_dtype(storage), 2, "C")
-    mask = code_mask(n, storage)
-
-    @numba.njit(
-        numba.void(
-            numba.int64,
-            numba.int64,
-            _F2,
-            _ANY,
-            _ANY,
-            numba.uint64[:, ::1],
-            numba.uint64[:, ::1],
-            numba.int64[::1],
-            numba.int64,
-            codes_type,
-            numba.int64[::1],
-        ),
-        nogil=True,
-        cache=True,
-    )
-    def kernel(start, stop, c, a, b, words_a, words_b, limbs, base, codes, counts):
-        for i in range(start, stop):
-            for j in range(c.shape[1]):
-                if not np.isnan(c[i, j]):
-                    continue
-                limbs[:] = 0
-                terms = 0
-                for w in range(words_a.shape[1]):
-                    common = words_a[i, w] & words_b[j, w]
-                    k = w << 6
-                    while common != np.uint64(0):
-                        if common & np.uint64(1):
-                            _add_float_product(limbs, base, a[i, k], b[j, k])
-                            terms += 1
-                            if terms % ADDS_BEFORE_FOLD == 0:
-                                fold(limbs)
-                        common >>= np.uint64(1)
-                        k += 1
-                counts[3 if terms else 2] += 1
-                codes[i, j] = to_code(limbs, base, n, es, rs) & mask
+            if nar_a[i] or any_nar:
+                for j in range(columns):
+                    if nar_a[i] or nar_b[j]:
+                        if np.isnan(row[j]):
+                            counts[2] -= 1
+                            counts[1] += 1
+                        row[j] = 0.0
+                        coded[j] = nar_code & mask
 
     return kernel

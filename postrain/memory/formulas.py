@@ -14,6 +14,7 @@ import torch
 
 from ga.plan import plan_from_key
 from posit import Format
+from posit._matmul import matmul_workspace
 
 aten, ga = torch.ops.aten, torch.ops.ga
 
@@ -32,16 +33,12 @@ def posit_workspace(op: Any, args: tuple[Any, ...], result: Any, fmt: Format) ->
 
 
 def product_workspace(m: int, k: int, n: int) -> int:
-    """Of an exact product (m, k) by (k, n): decoded factors, their statistics, the float64 product, supports.
+    """Of an exact product (m, k) by (k, n): decoded tiles, the float64 product, and statistics of rows and columns.
 
-    Per row of each factor: norm, lowest bit, NaR mark, and the larger of its span and its support words.  The
-    supports are made only where float64 left a sum open, so a product without one holds a little less (1 % in
-    practice).  Not counted is the list of open sums, 8 bytes each, made when the factors are gone: it matters
-    only where it is larger than they are.
+    A product that one kernel makes holds what `posit._matmul.small_workspace` says.  Not counted is the list of
+    sums that float64 left open.
     """
-    rows = m + n
-    per_row = 2 * _DOUBLE + 1 + _DOUBLE * max(1, math.ceil(k / 64))
-    return _DOUBLE * (rows * k + m * n) + rows * per_row
+    return matmul_workspace(m, k, n)
 
 
 def _mm(args: tuple[Any, ...], width: int) -> int:

@@ -32,10 +32,16 @@ def _product(op: Any, a: PositTensor, b: PositTensor, addend: PositTensor | None
     fmt = same_format(op, a, b) if addend is None else same_format(op, a, b, addend)
     operands = [a.codes, b.codes] if addend is None else [a.codes, b.codes, addend.codes.expand(b.shape[1])]
     arrays = [to_numpy(codes) for codes in operands]
+    observer = current()
     product = matmul_codes(
-        arrays[0], arrays[1], fmt, addend=arrays[2] if addend is not None else None, gemm=_gemm
+        arrays[0],
+        arrays[1],
+        fmt,
+        addend=arrays[2] if addend is not None else None,
+        gemm=_gemm,
+        find_open=observer is not None,
     )
-    if (observer := current()) is not None:
+    if observer is not None and product.open is not None:
         observer(MatrixObservation(str(op), fmt, tuple(operands), product.codes, product.tiers, product.open))
     return wrap(product.codes, fmt)
 

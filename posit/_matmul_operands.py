@@ -1,0 +1,108 @@
+"""What the exact matrix product needs to know of its formats and factors."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from posit import _buffers
+from posit.formats import Format
+
+Codes = npt.NDArray[np.integer]
+
+
+class Key(NamedTuple):
+    """A format as kernels are made for it."""
+
+    nbits: int
+    es: int
+    max_regime: int  #: 0: none
+    itemsize: int  #: bytes of a stored code
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """The formats of two factors and their product as kernels want them."""
+
+    left: Key
+    right: Key
+    result: Key
+    mask: int  #: of a code before it is stored
+    nar: int
+    base: int  #: weight, as a power of two, of limb 0 of an exact accumulator
+    length: int  #: its limbs of 32 bits
+    in_carrier: bool  #: whether float64 holds every product exactly enough for the proofs
+
+
+@lru_cache(maxsize=256)
+def formats(left: Format, right: Format, result: Format, signed: bool) -> Formats:
+    """The formats of a product; results are stored `signed` (sign-extended) or zero-extended."""
+    keys = [Key(f.nbits, f.es, f.max_regime or 0, f.storage.itemsize) for f in (left, right, result)]
+    narrow = max(left.nbits, right.nbits, result.nbits) <= 32
+    reach = max(left.max_scale, -left.lsb_scale) + max(right.max_scale, -right.lsb_scale)
+    base, length = limb_layout(left, right, result)
+    return Formats(
+        left=keys[0],
+        right=keys[1],
+        result=keys[2],
+        mask=-1 if signed or result.nbits == 64 else result.code_mask,
+        nar=-result.nar,
+        base=base,
+        length=length,
+        in_carrier=narrow and reach + 64 <= 1020,
+    )
+
+
+def limb_layout(left: Format, right: Format, result: Format) -> tuple[int, int]:
+    """Weight (as a power of two) of limb 0 and number of 32-bit limbs of an exact accumulator of products.
+
+    A product is written as one or two 64-bit integers whose lowest bit lies at most 126 places below its scale; 126
+    + 2 bits of room are kept below, 31 + 1 above for carries and sign, and three limbs for a word that straddles.
+    """
+    base = min(left.min_scale + right.min_scale, result.min_scale) - 128
+    top = max(left.max_scale + right.max_scale, result.max_scale) + 2 + 32
+    return base, (top - base) // 32 + 4
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A stack of matrices of codes in memory: element (p, i, j) is codes[places[p] + i * row + j * step]."""
+
+    codes: npt.NDArray[np.signedinteger[Any]]  #: one-dimensional, signed
+    places: npt.NDArray[np.int64]
+    row: int
+    step: int  #: this or `row` is 1
+
+
+_FIRST = np.zeros(1, np.int64)
+
+
+def factor(codes: Codes) -> Factor:
+    """A factor in place where its rows or its columns are contiguous in memory, otherwise copied.
+
+    Args:
+        codes: Shape (..., rows, columns).
+    """
+    rows, columns = codes.shape[-2:]
+    flat, row, step = _unit_stride(codes, rows, columns)
+    if codes.ndim == 2:
+        return Factor(flat, _FIRST, row, step)
+    count = flat.size // max(rows * columns, 1)
+    return Factor(flat, np.arange(count, dtype=np.int64) * (rows * columns), row, step)
+
+
+def _unit_stride(codes: Codes, rows: int, columns: int) -> tuple[Any, int, int]:
+    if codes.flags.c_contiguous:
+        return codes.reshape(-1).view(f"i{codes.itemsize}"), columns, 1
+    turned = codes.swapaxes(-1, -2)
+    if turned.flags.c_contiguous:
+        return turned.reshape(-1).view(f"i{codes.itemsize}"), 1, rows
+    if codes.ndim == 2 and codes.size:
+        strides = [stride // codes.itemsize for stride in codes.strides]
+        if 1 in strides and min(strides) >= 0:
+            span = (rows - 1) * strides[0] + (columns - 1) * strides[1] + 1
+            flat = np.lib.stride_tricks.as_strided(codes, (span,), (codes.itemsize,), writeable=False)
+            return flat.view(f"i{codes.itemsize}"), strides[0], strides[1]
+    return _buffers.contiguous(codes).reshape(-1).view(f"i{codes.itemsize}"), columns, 1
