@@ -37,6 +37,7 @@ Floats = npt.NDArray[np.float64]
 Gemm = Callable[[Floats, Floats, Floats], object]
 
 _SMALL = 1 << 19  #: multiply-adds of a product that one kernel does better than a BLAS and three
+_CALL = 4096  #: bytes of limbs, counts and Python's own objects in a call: measured, not counted
 _slack = 1.0  #: scales the proven error bounds; below 1 in tests that want to see wrong results
 
 
@@ -146,9 +147,10 @@ def matmul_workspace(m: int, k: int, n: int) -> int:
     True
     """
     if _is_small(m, k, n):
-        return 8 * int(sum(small.room(m, k, n)))
+        return 8 * int(sum(small.room(m, k, n))) + m + 2 * n + 12 * max(m, k, n) + _CALL
     tiles = tiling(m, k, n)
-    return 8 * tiles.doubles + 17 * (tiles.rows + tiles.columns)
+    line = max(tiles.rows, tiles.depth, tiles.columns)
+    return 8 * tiles.doubles + 17 * (tiles.rows + tiles.columns) + 12 * line + _CALL
 
 
 def _numpy_gemm(x: Floats, y: Floats, out: Floats) -> object:

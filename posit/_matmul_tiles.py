@@ -53,11 +53,11 @@ def tiling(m: int, k: int, n: int, workspace: int | None = None) -> Tiling:
         if depth <= 2 * _DEPTH and depth * (m + n) + results * m * n <= room:
             return Tiling(m, depth, n, partial)
         side = int((-2 * depth + (4 * depth * depth + 4 * results * room) ** 0.5) / (2 * results))
-        if (side >= depth // 2 and depth <= _DEPTH) or depth <= 64:
-            rows = max(1, min(m, side))
-            columns = max(1, min(n, (room - depth * rows) // (depth + results * rows)))
-            rows = max(1, min(m, (room - depth * columns) // (depth + results * columns)))
-            return Tiling(_even(m, rows), depth, _even(n, columns), partial)
+        if (side >= depth // 2 and depth <= 2 * _DEPTH) or depth <= 64:
+            rows = _even(m, max(1, min(m, side)))
+            columns = _even(n, max(1, min(n, (room - depth * rows) // (depth + results * rows))))
+            rows = _even(m, max(1, min(m, (room - depth * columns) // (depth + results * columns))))
+            return Tiling(rows, depth, columns, partial)
     return Tiling(1, max(k, 1), 1, False)
 
 

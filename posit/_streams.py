@@ -281,6 +281,20 @@ def _over_chunks(
     return Total(np.array([np.zeros(length, np.int64), *pieces]).sum(axis=0), base, bool(nars), fmt)
 
 
+def sums_workspace(count: int, width: int, fmt: Format) -> int:
+    """Bytes that `sums_codes` holds beside its result for `count` sums side by side, over columns of a matrix.
+
+    With `width` 1 the sums are over rows, or over everything.
+    """
+    if width == 1:
+        return int(20 * streams.BLOCK + 8 * streams.LANES + 17 * count)
+    size: int = min(streams.LANES, count)
+    _, length = limb_layout(fmt, 1)
+    levels = panels.max_levels(*_parameters(fmt))
+    in_kernel = fmt.storage.itemsize * panels.PANEL + 12 + 8 * levels
+    return int(size * (8 * length + 9 + in_kernel) + 8 * count + 4096)  # and Python's own objects
+
+
 def limb_layout(fmt: Format, factors: int) -> tuple[int, int]:
     """(base, length) of limbs for sums of 2**31 products of `factors` values (1 or 2).
 

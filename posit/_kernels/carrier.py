@@ -48,6 +48,12 @@ def decode(code, n, es, rs, small):
 @njit(inline="always")
 def encode(x, n, es, rs, small, smallest, largest):
     """Code (int64, sign-extended) of a float64 rounded once; NaN and infinities give NaR."""
-    if small:
+    if small and rs:  # an unbounded regime is shorter in 64-bit lanes, without the step between
         return np.int64(from_float32(odd_to_float32(x), n, es, rs, np.int32(smallest), np.int32(largest)))
     return from_float(x, n, es, rs)
+
+
+@njit(inline="never")
+def encode_one(x, n, es, rs, small, smallest, largest):
+    """As `encode`, for places where one value at a time comes by: a call, not a copy of the code."""
+    return encode(x, n, es, rs, small, smallest, largest)

@@ -43,7 +43,7 @@ def parts(code, n, es, rs):
     return negative, scale, significand
 
 
-@njit(inline="never")
+@njit(forceinline=True)
 def to_float(code, n, es, rs):
     """The exact float64 of a code with n <= 32; NaR gives NaN.
 
@@ -120,7 +120,26 @@ def range_bits(n, es, rs):
     return (np.int64(1023 - largest) << 52) + last, (np.int64(1023 + largest) << 52) - last
 
 
-@njit(inline="never")
+@njit(forceinline=True)
+def _unbounded_from_float(magnitude, n, es, smallest, largest):
+    """Code of a positive float64 (as bits) in a format without a bound on regimes, rounded by a float64 addition.
+
+    Scale and fraction, as one two's-complement number, are the float64's bits less those of 1.0.  For a value up to 1
+    shift that number right by es: regime and fraction of the string are now exponent and fraction of a float64, which
+    with a suitable constant is the string read as a fraction, times 2**n.  Adding 1.5 * 2**52 rounds it to an
+    integer, half to even, and that is the code: es low bits that the shift cuts off live on in a last bit set to 1,
+    52 - es places below the leading one and so below every tie.  A value above 1 is 1 mirrored: the string of
+    -scale has every bit after the sign complemented, so its code is 2**(n - 1) less the other, ties included.
+    """
+    scaled = min(max(magnitude, smallest), largest) - (np.int64(1023) << 52)
+    mirrored = min(scaled, -scaled)
+    cut = np.int64(1) if (mirrored & ((np.int64(1) << es) - 1)) != 0 else np.int64(0)
+    string = bits_float(((mirrored >> es) + (np.int64(1021 + n) << 52)) | cut)
+    code = float_bits(string + 6755399441055744.0) - np.int64(0x4338000000000000)
+    return code if scaled <= 0 else (np.int64(1) << (n - 1)) - code
+
+
+@njit(forceinline=True)
 def from_float(x, n, es, rs):
     """Code of a float64 rounded once, n <= 32, free of branches; NaN and infinities give NaR.
 
@@ -131,6 +150,11 @@ def from_float(x, n, es, rs):
     bits = float_bits(x)
     magnitude = bits & np.int64(0x7FFFFFFFFFFFFFFF)
     smallest, largest = range_bits(n, es, rs)
+    if rs == 0:
+        code = min(_unbounded_from_float(magnitude, n, es, smallest, largest), magnitude)  # 0 stays 0
+        sign = bits >> 63
+        code = (code ^ sign) - sign
+        return np.int64(-1) << (n - 1) if magnitude >= np.int64(0x7FF0000000000000) else code
     scaled = min(max(magnitude, smallest), largest) - (np.int64(1023) << 52)  # scale and fraction
     flip = scaled >> 63  # -1 below 1, 0 from 1 on
     more = (scaled >> (52 + es)) ^ flip  # length of the regime's run - 1

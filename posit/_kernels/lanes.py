@@ -36,7 +36,7 @@ def range_bits(n, es, rs):
     return ((127 - (rs << es)) << 23) + one, ((127 + (rs << es)) << 23) - one
 
 
-@njit(inline="never")
+@njit(forceinline=True)
 def to_float32(code, n, es, rs):
     """The exact float32 of a code (int32, low n bits count); NaR gives NaN."""
     signed = shl32(_I(code), _I(32 - n))
@@ -58,7 +58,7 @@ def to_float32(code, n, es, rs):
     return bits_float32(bits)
 
 
-@njit(inline="never")
+@njit(forceinline=True)
 def from_float32(x, n, es, rs, smallest, largest):
     """Code (int32, sign-extended) of a float32, between the float32 bits of minpos and maxpos, rounded once.
 
@@ -70,6 +70,16 @@ def from_float32(x, n, es, rs, smallest, largest):
     clamped = magnitude if magnitude > smallest else smallest
     clamped = clamped if clamped < largest else largest
     scaled = _I(clamped - _ONE)  # scale and fraction, in two's complement
+    sign = sar32(bits, _I(31))
+    if rs == 0:  # by an addition, as `posit._kernels.codec` explains
+        mirrored = scaled if scaled < _I(-scaled) else _I(-scaled)
+        cut = _I(1) if _I(mirrored & _I((1 << es) - 1)) != _I(0) else _I(0)
+        string = bits_float32(_I(_I(sar32(mirrored, _I(es)) + _I((125 + n) << 23)) | cut))
+        code = _I(float32_bits(np.float32(string + np.float32(12582912.0))) - _I(0x4B400000))
+        code = code if scaled <= _I(0) else _I(_I(1 << (n - 1)) - code)
+        code = code if code < magnitude else magnitude  # 0 stays 0
+        code = _I(_I(code ^ sign) - sign)
+        return _I(-(1 << (n - 1))) if magnitude >= _INFINITY else code
     flip = sar32(scaled, _I(31))  # -1 below 1, 0 from 1 on
     more = _I(sar32(scaled, _I(23 + es)) ^ flip)  # length of the regime's run - 1
     # the regime's first bits are 110 or 001 at bit 31; the word's last bit is spare, and set: it makes up for a -1
@@ -85,12 +95,11 @@ def from_float32(x, n, es, rs, smallest, largest):
     code = _I(sar32(_I(_I(word + half) + odd_less_2), shift) & _I((1 << (n - 1)) - 1))
     # 0 stays 0; the code of any other number is at most its bits
     code = code if code < magnitude else magnitude
-    sign = sar32(bits, _I(31))
     code = _I(_I(code ^ sign) - sign)
     return _I(-(1 << (n - 1))) if magnitude >= _INFINITY else code
 
 
-@njit(inline="never")
+@njit(forceinline=True)
 def add_odd(a, b):
     """The sum in float32, rounded to odd; its rounding error is exact (TwoSum)."""
     total = np.float32(a + b)

@@ -12,13 +12,15 @@ import numpy as np
 
 from posit._kernels import carrier, swift
 from posit._kernels.compiled import njit
-from posit._kernels.intrinsics import bits_float, float_bits
+from posit._kernels.intrinsics import bits_float, bits_float32, float32_bits, float_bits
 
 INFLATE = 1.0 + 2.0**-18  #: covers the rounding of computed norms and bounds for k < 2**31
 _F = numba.float64[::1]
 _I = numba.int64
 _U8 = numba.uint8[::1]
+_I32 = np.int32
 _INFINITY = np.int64(0x7FF0000000000000)
+_INFINITY32 = np.int32(0x7F800000)
 
 
 def flat_codes(width):
@@ -37,6 +39,16 @@ def lowest_bit(x):
     weight = float_bits(bits_float(bits) - bits_float(bits & (bits - 1)))
     weight = bits if fraction == 0 else weight
     return _INFINITY if bits == 0 else weight
+
+
+@njit(inline="always")
+def _lowest_bit32(x):
+    """As `lowest_bit`, of a float32."""
+    bits = _I32(float32_bits(x) & _I32(0x7FFFFFFF))
+    rest = bits_float32(_I32(bits & _I32(bits - _I32(1))))
+    weight = float32_bits(np.float32(bits_float32(bits) - rest))
+    weight = bits if _I32(bits & _I32(0x7FFFFF)) == _I32(0) else weight
+    return _INFINITY32 if bits == _I32(0) else weight
 
 
 @njit
@@ -60,24 +72,58 @@ def _row_statistics(line):
     return total, low
 
 
+@njit(fastmath={"reassoc", "nsz"})
+def _row_statistics32(line):
+    """The same of float32; the sum is rounded len(line) times at most, in float32."""
+    total = np.float32(0.0)
+    low = _INFINITY32
+    for c in range(len(line)):
+        total += line[c] * line[c]
+        low = _I32(min(low, _lowest_bit32(line[c])))
+    return total, low
+
+
 @njit(inline="always")
-def _decode_line(coded, line, short, n, es, rs, way, one):
-    """Decode one line, NaR to some number; how many of its codes are NaR."""
-    nar_code, all_bits = np.int32((1 << (n - 1)) - (1 << n)), np.int32(-1 if n == 32 else (1 << n) - 1)
-    nars = np.int32(0)
-    if way == swift.HALF:  # in two steps, because a loop is as slow as its widest lanes
-        scale = bits_float(np.int64(1150 - one) << 52)
-        for c in range(len(coded)):
-            code = np.int32(coded[c])
-            nars += np.int32(((code ^ nar_code) & all_bits) == 0)
+def _decode_in_lanes(
+    codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row, n, es, one
+):
+    """`decode_lines` in float32 lanes, twice as many, until the value is written.
+
+    A float32 sum of m squares errs by less than m * 2**-23 of it, which is added; it may overflow, and then no proof
+    succeeds and every sum is settled in other ways.
+    """
+    nar_code, all_bits = _I32((1 << (n - 1)) - (1 << n)), _I32((1 << n) - 1)
+    scale = bits_float(np.int64(1150 - one) << 52)
+    length = last - first
+    short = np.empty(length, np.float32)
+    squares, lows = np.zeros(length, np.float32), np.full(length, _INFINITY32)
+    terms = length if by_row else rows
+    inflate = scale * scale * (1.0 + (terms + 1) * 1.1920928955078125e-07)
+    for r in range(rows):
+        line = out[r * columns + first : r * columns + last]
+        coded = codes[at + r * stride + first : at + r * stride + last]
+        nars = _I32(0)
+        for c in range(length):
+            code = _I32(coded[c])
+            nars |= _I32(1) if _I32(_I32(code ^ nar_code) & all_bits) == _I32(0) else _I32(0)
             short[c] = swift.to_float32(code, n, es, one)
-        for c in range(len(coded)):
+        if nars != 0:
+            _clear_nars(coded, short, nar[r:] if by_row else nar[first:], n, by_row)
+        for c in range(length):
             line[c] = np.float64(short[c]) * scale
-    else:
-        for c in range(len(coded)):
-            nars += np.int32(((np.int32(coded[c]) ^ nar_code) & all_bits) == 0)
-            line[c] = swift.to_float64(coded[c], n, es, rs, way, one)
-    return nars
+        if by_row:
+            total, low = _row_statistics32(short)
+            square[r] += np.float64(total) * inflate
+            lowest[r] = min(lowest[r], float_bits(np.float64(bits_float32(low)) * scale))
+        else:
+            for c in range(length):
+                squares[c] += short[c] * short[c]
+                lows[c] = _I32(min(lows[c], _lowest_bit32(short[c])))
+    if not by_row:
+        for c in range(length):
+            square[first + c] += np.float64(squares[c]) * inflate
+            low = float_bits(np.float64(bits_float32(lows[c])) * scale)
+            lowest[first + c] = min(lowest[first + c], low)
 
 
 @njit(inline="always")
@@ -85,11 +131,20 @@ def decode_lines(
     codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row, n, es, rs, way, one
 ):
     """Decode lines and measure them, as the kernel of `decode` says."""
-    short = np.empty(last - first, np.float32)
+    if way == swift.HALF:
+        _decode_in_lanes(
+            codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row, n, es, one
+        )
+        return
+    nar_code, all_bits = np.int64(1) << (n - 1), (np.int64(1) << n) - 1
     for r in range(rows):
         line = out[r * columns + first : r * columns + last]
         coded = codes[at + r * stride + first : at + r * stride + last]
-        if _decode_line(coded, line, short, n, es, rs, way, one) != 0:
+        nars = np.int64(0)
+        for c in range(len(coded)):
+            nars |= np.int64(1) if (np.int64(coded[c]) & all_bits) == nar_code else np.int64(0)
+            line[c] = swift.to_float64(coded[c], n, es, rs, way, one)
+        if nars != 0:
             _clear_nars(coded, line, nar[r:] if by_row else nar[first:], n, by_row)
         if by_row:
             total, low = _row_statistics(line)
@@ -175,10 +230,15 @@ def certify_row(
         by_range = magnitude < 9007199254740992.0 * unit
         bound = gamma * magnitude + abs(value) * 4.440892098500626e-16
         low, high = float_bits(value - bound), float_bits(value + bound)
-        shared = ((low ^ high) >> shift) == 0 and (low & below) != 0 and (high & below) != 0
-        exact += np.int64(1) if by_range else np.int64(0)
-        suspects += np.int64(0) if by_range or shared else np.int64(1)
-        flags[j] = 0 if by_range or shared else 1
+        # no `and`, no `or`: branches would keep the loop out of vector registers
+        crossed = np.int64(1) if ((low ^ high) >> shift) != 0 else np.int64(0)
+        crossed |= np.int64(1) if (low & below) == 0 else np.int64(0)
+        crossed |= np.int64(1) if (high & below) == 0 else np.int64(0)
+        inside = np.int64(1) if by_range else np.int64(0)
+        exact += inside
+        suspect = crossed & (inside ^ 1)
+        suspects += suspect
+        flags[j] = suspect
     for j in range(len(row)):
         coded[j] = carrier.encode(row[j], n, es, rs, small, smallest, largest) & mask
     undecided = np.int64(0)
@@ -188,10 +248,12 @@ def certify_row(
                 value = row[j]
                 magnitude = norm * norms[j] + (abs(addend[j]) if added else 0.0)
                 bound = gamma * magnitude + abs(value) * 4.440892098500626e-16
-                low_code = carrier.encode(value - bound, n, es, rs, small, smallest, largest)
-                high_code = carrier.encode(value + bound, n, es, rs, small, smallest, largest)
-                undecided += np.int64(0) if low_code == high_code else np.int64(1)
-                row[j] = 0.0 if low_code == high_code else np.nan
+                low_code = carrier.encode_one(value - bound, n, es, rs, small, smallest, largest)
+                high_code = carrier.encode_one(value + bound, n, es, rs, small, smallest, largest)
+                # a NaN is an addend that is NaR; an infinite bound proves nothing
+                proven = np.isnan(value) or (low_code == high_code and bound < np.inf)
+                undecided += np.int64(0) if proven else np.int64(1)
+                row[j] = 0.0 if proven else np.nan
     return exact, undecided
 
 

@@ -98,8 +98,8 @@ def settle(x, y, addend, slack, room, limbs, base, n, es, rs, small, smallest, l
     bound = slack * gamma * terms * _UNIT * size * 1.0009765625
     below = _outward(high + _outward(low - bound, False), False)
     above = _outward(high + _outward(low + bound, True), True)
-    code = carrier.encode(below, n, es, rs, small, smallest, largest)
-    if code == carrier.encode(above, n, es, rs, small, smallest, largest):
+    code = carrier.encode_one(below, n, es, rs, small, smallest, largest)
+    if code == carrier.encode_one(above, n, es, rs, small, smallest, largest):
         return code, COMPENSATED
     limbs[:] = 0
     added = 0

@@ -60,8 +60,8 @@ def numbers(
     """Time posit conversion and arithmetic beside NumPy, ml_dtypes and SoftPosit; each result is proved first."""
     from rich.console import Console
 
-    from postrain.bench.numbers import measure_numbers
-    from postrain.bench.numbers_report import print_numbers, write_json
+    from postrain.bench.numbers import legend, measure_numbers
+    from postrain.bench.table import print_rows, write_json
     from postrain.files import prepare_output
     from postrain.progress import Bars
 
@@ -71,4 +71,32 @@ def numbers(
         measured = measure_numbers(elements, repeats, seed, bars)
     if json:
         write_json(measured, json)
-    print_numbers(measured, Console())
+    facts = {"Machine": measured.machine, "Kernels": measured.kernels}
+    print_rows(facts, measured.rows, legend(measured), Console())
+
+
+@bench.command()
+def quire(
+    size: Annotated[int, typer.Option(min=32, help="Rows and columns of the square products.")] = 1024,
+    elements: Annotated[int, typer.Option(min=1, help="Length of the long vectors.")] = 10_000_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="The random numbers follow from it.")] = 0,
+    data: Annotated[str, typer.Option(help="What the recorded networks are trained on.")] = "digits",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of data that are not in the package.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for every row, as JSON.")] = None,
+) -> None:
+    """Time exact products and sums beside NumPy's BLAS and SoftPosit's quire; each result is proved first."""
+    from rich.console import Console
+
+    from postrain.bench.quire import QuireOptions, legend, measure_quire
+    from postrain.bench.table import print_rows, write_json
+    from postrain.files import prepare_output
+    from postrain.progress import Bars
+
+    if json:
+        prepare_output(json.absolute().parent)
+    with Bars() as bars:
+        measured = measure_quire(QuireOptions(size, elements, repeats, seed, data, data_dir), bars)
+    if json:
+        write_json(measured, json)
+    print_rows({"Machine": measured.machine}, measured.rows, legend(measured), Console())

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,59 +17,15 @@ from posit import Format, arithmetic, bposit32, codec, posit16, posit32
 from posit.codec import Codes
 from posit.errors import MissingReferenceError
 from postrain.bench import numbers_peers as peers
+from postrain.bench.contest import Contest, Peer, Row, Run, compete
 from postrain.bench.numbers_machine import kernels, machine
-from postrain.bench.numbers_peers import Run
 from postrain.bench.numbers_startup import measure_startup
 from postrain.options import NoProgress, Progress
 
-THREADS = (1, 2)
 FORMATS = (posit16, posit32, bposit32)
 _OPERATIONS = {"mul": arithmetic.mul, "add": arithmetic.add}
 _AT_MOST = {("mul", posit16): 2.0, ("add", posit16): 4.0, ("mul", posit32): 6.0, ("add", posit32): 6.0}
 _SOFTPOSIT, _NOT_INSTALLED = 10.0, "not installed: not measured"
-
-
-@dataclass(frozen=True)
-class Peer:
-    """What a contestant is compared with; `measure` says how, and `target` what was promised."""
-
-    name: str
-    run: Run | None  #: None: it could not be measured, `note` says why
-    measure: (
-        str  #: "time": ours / peer, at most; "speed": peer / ours, at least; "bandwidth": the same of bytes
-    )
-    target: float | None
-    note: str = ""
-    bytes_ratio: float = 1.0  #: bytes that ours moves over those that the peer moves
-
-
-@dataclass(frozen=True)
-class Contest:
-    """One operation of ours and its peers, all proved equal where they compute the same."""
-
-    operation: str
-    ours: Run
-    peers: tuple[Peer, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; times are nanoseconds an element, or seconds at startup."""
-
-    operation: str
-    threads: int | None
-    unit: str
-    best: float
-    median: float
-    peer: str
-    peer_best: float | None
-    peer_median: float | None
-    measure: str
-    value: float | None  #: from the best times
-    target: float | None
-    met: bool | None
-    note: str
-    gigabytes_per_second: float | None = None  #: of the peer, where that is a copy
 
 
 @dataclass(frozen=True)
@@ -85,6 +40,16 @@ class Numbers:
     rows: list[Row]
 
 
+def legend(numbers: Numbers) -> str:
+    """What the columns of the table mean."""
+    return (
+        f"Nanoseconds an element over {numbers.elements} normally distributed numbers (seed {numbers.seed}), best "
+        f"and median of {numbers.repeats} turns. Of the best: time, ours over the peer's; speed, the peer's time "
+        "over ours; GB/s, bytes moved a second as a share of the peer's. Every result was proved equal to its "
+        "reference before it was timed; peers without threads work on slices."
+    )
+
+
 def measure_numbers(elements: int, repeats: int, seed: int, progress: Progress | None = None) -> Numbers:
     """Prove, then time everything; posit's number of threads is what it was afterwards.
 
@@ -96,7 +61,7 @@ def measure_numbers(elements: int, repeats: int, seed: int, progress: Progress |
     try:
         rows = _startup_rows(min(repeats, 3), progress)
         for contest in _contests(elements, seed, progress):
-            rows += _compete(contest, elements, repeats, progress)
+            rows += compete(contest, repeats, progress)
     finally:
         posit.set_num_threads(threads_before)
     return Numbers(ran_on, kernels(FORMATS), elements, repeats, seed, rows)
@@ -126,7 +91,7 @@ def _encode(x: Any) -> Contest:
     def run(threads: int) -> None:
         codec.encode(x, posit16, out=codes)
 
-    return Contest("encode float32 → posit16", run, _conversion_peers(x, casts and casts[0]))
+    return Contest("encode float32 → posit16", run, _conversion_peers(x, casts and casts[0]), x.size)
 
 
 def _decode(x: Any) -> Contest:
@@ -138,7 +103,7 @@ def _decode(x: Any) -> Contest:
     def run(threads: int) -> None:
         codec.decode(codes, posit16, np.float32, out=values)
 
-    return Contest("decode posit16 → float32", run, _conversion_peers(x, casts and casts[1]))
+    return Contest("decode posit16 → float32", run, _conversion_peers(x, casts and casts[1]), x.size)
 
 
 def _conversion_peers(x: Any, cast: Run | None) -> tuple[Peer, ...]:
@@ -160,7 +125,7 @@ def _quantize(x: Any) -> Contest:
     if found:
         note = f"differs in {np.count_nonzero(found[1]() != values)} of {x.size}"
     peer = Peer("qtorch-plus quantizer", found and found[0], "speed", 20.0, note)
-    return Contest("quantize float32 to posit16", run, (peer,))
+    return Contest("quantize float32 to posit16", run, (peer,), x.size)
 
 
 def _binary(operation: str, fmt: Format, x: Any, y: Any) -> Contest:
@@ -188,7 +153,7 @@ def _binary(operation: str, fmt: Format, x: Any, y: Any) -> Contest:
             compute(c, d, posit32, out=room)
 
         others.append(Peer("our posit32", in_posit32, "time", 1.0))
-    return Contest(f"{fmt} {operation}", run, tuple(others))
+    return Contest(f"{fmt} {operation}", run, tuple(others), x.size)
 
 
 def _softposit(operation: str, fmt: Format, a: Codes, b: Codes, ours: Codes) -> Peer:
@@ -200,62 +165,6 @@ def _softposit(operation: str, fmt: Format, a: Codes, b: Codes, ours: Codes) -> 
     run(1)
     peers.prove(f"{operation} in {fmt} beside SoftPosit", ours, theirs, peers.near_the_ends(ours, fmt))
     return Peer(name, run, "speed", _SOFTPOSIT)
-
-
-def _compete(contest: Contest, elements: int, repeats: int, progress: Progress) -> list[Row]:
-    """Time a contest with each number of threads; the contestants take turns, the first turn does not count."""
-    rows = []
-    running = [peer for peer in contest.peers if peer.run]
-    for threads in THREADS:
-        posit.set_num_threads(threads)
-        stage = f"{contest.operation}, {threads} thread{'s'[: threads - 1]}"
-        progress.start(stage, repeats)
-        runs = [contest.ours, *(peer.run for peer in running if peer.run)]
-        times: list[list[float]] = [[] for _ in runs]
-        for repeat in range(repeats + 1):
-            for run, taken in zip(runs, times, strict=True):
-                start = perf_counter()
-                run(threads)
-                taken.append((perf_counter() - start) * 1e9 / elements)
-            if repeat:
-                progress.advance(stage)
-        for taken in times:
-            del taken[0]
-        measured = dict(zip((peer.name for peer in running), times[1:], strict=True))
-        rows += [_row(contest, peer, threads, times[0], measured.get(peer.name)) for peer in contest.peers]
-    return rows
-
-
-def _row(contest: Contest, peer: Peer, threads: int, ours: list[float], theirs: list[float] | None) -> Row:
-    value = None
-    bandwidth = None
-    if theirs:
-        ratio = min(ours) / min(theirs)
-        value = ratio if peer.measure == "time" else peer.bytes_ratio / ratio
-        bandwidth = 8 / min(theirs) if peer.measure == "bandwidth" else None
-    return Row(
-        contest.operation,
-        threads,
-        "ns",
-        min(ours),
-        median(ours),
-        peer.name,
-        min(theirs) if theirs else None,
-        median(theirs) if theirs else None,
-        peer.measure,
-        value,
-        peer.target,
-        _met(peer.measure, value, peer.target),
-        peer.note,
-        bandwidth,
-    )
-
-
-def _met(measure: str, value: float | None, target: float | None) -> bool | None:
-    if value is None or target is None:
-        return None
-    shown = round(value, 2)  # what the table shows; a half percent is noise
-    return shown <= target if measure in ("time", "seconds") else shown >= target
 
 
 def _startup_rows(repeats: int, progress: Progress) -> list[Row]:

@@ -13,11 +13,11 @@ from posit import Format, codec
 from posit.codec import Codes
 from posit.errors import MissingReferenceError
 from posit.reference import exact, softposit
+from postrain.bench.contest import Run
 from postrain.errors import MeasurementError
 
 Doubles = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
-Run = Callable[[int], None]  #: does the work once, on so many threads
 
 _CHUNK = 1 << 18  # references work on pieces that fit the cache
 _NEAR = 16  #: SoftPosit's p32 is not trusted within so many codes of the ends (docs/softposit.md)

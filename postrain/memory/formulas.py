@@ -15,6 +15,7 @@ import torch
 from ga.plan import plan_from_key
 from posit import Format
 from posit._matmul import matmul_workspace
+from posit._streams import sums_workspace
 
 aten, ga = torch.ops.aten, torch.ops.ga
 
@@ -25,11 +26,11 @@ def posit_workspace(op: Any, args: tuple[Any, ...], result: Any, fmt: Format) ->
     """Bytes that `op` holds at its own peak, its result not counted; 0 for an operator without a formula.
 
     >>> x = torch.empty(4, 8, device="meta")
-    >>> posit_workspace(aten.mm.default, (x, x.T), None, Format(16))  # 80 doubles, row statistics
-    840
+    >>> posit_workspace(aten.mm.default, (x, x.T), None, Format(16)) - 4096  # 80 doubles, statistics of lines …
+    1676
     """
     formula = _FORMULAS.get(op)
-    return 0 if formula is None else formula(args, fmt.storage.itemsize)
+    return 0 if formula is None else formula(args, fmt)
 
 
 def product_workspace(m: int, k: int, n: int) -> int:
@@ -41,29 +42,30 @@ def product_workspace(m: int, k: int, n: int) -> int:
     return matmul_workspace(m, k, n)
 
 
-def _mm(args: tuple[Any, ...], width: int) -> int:
+def _mm(args: tuple[Any, ...], fmt: Format) -> int:
     (m, k), n = args[0].shape, args[1].shape[1]
     return product_workspace(m, k, n)
 
 
-def _addmm(args: tuple[Any, ...], width: int) -> int:
+def _addmm(args: tuple[Any, ...], fmt: Format) -> int:
     (m, k), n = args[1].shape, args[2].shape[1]
-    return product_workspace(m, k + 1, n)  # the addend is one more term
+    addends: int = 2 * _DOUBLE * n  # of all columns, and those of a row
+    return product_workspace(m, k, n) + addends
 
 
-def _sum(args: tuple[Any, ...], width: int) -> int:
-    """A product with a column of ones."""
+def _sum(args: tuple[Any, ...], fmt: Format) -> int:
+    """Columns side by side where leading dimensions are summed over, else one row after the other."""
     x = args[0]
-    dims = args[1] if len(args) > 1 and args[1] else range(x.ndim)
-    reduced: int = math.prod(x.shape[dim] for dim in dims)
-    kept: int = x.numel() // max(reduced, 1)
-    return product_workspace(kept, reduced, 1) + width * reduced
+    dims = [dim % x.ndim for dim in args[1]] if len(args) > 1 and args[1] else list(range(x.ndim))
+    kept: int = x.numel() // max(math.prod(x.shape[dim] for dim in dims), 1)
+    leading = sorted(dims) == list(range(len(dims))) and len(dims) < x.ndim
+    return sums_workspace(kept, kept if leading else 1, fmt)
 
 
-def _threshold_backward(args: tuple[Any, ...], width: int) -> int:
+def _threshold_backward(args: tuple[Any, ...], fmt: Format) -> int:
     """Three masks while they are joined, before the result exists; one beside the result."""
     elements: int = args[0].numel()
-    return elements * max(3 - width, 1)
+    return elements * max(3 - fmt.storage.itemsize, 1)
 
 
 def certified_workspace(elements: int, width: int) -> int:
@@ -71,31 +73,32 @@ def certified_workspace(elements: int, width: int) -> int:
     return elements * (2 * _DOUBLE + width + 1)
 
 
-def _log_softmax(args: tuple[Any, ...], width: int) -> int:
+def _log_softmax(args: tuple[Any, ...], fmt: Format) -> int:
     """Six arrays while value and error are computed; then values, value and error, and `certified`."""
     elements = int(args[0].numel())
     return max(
-        elements * (6 * _DOUBLE - width), 3 * _DOUBLE * elements + certified_workspace(elements, width)
+        elements * (6 * _DOUBLE - fmt.storage.itemsize),
+        3 * _DOUBLE * elements + certified_workspace(elements, fmt.storage.itemsize),
     )
 
 
-def _mse_loss(args: tuple[Any, ...], width: int) -> int:
+def _mse_loss(args: tuple[Any, ...], fmt: Format) -> int:
     """Two operands, and their difference, which NumPy squares in place (from 256 KiB on; below, one more)."""
     return 3 * _DOUBLE * int(args[0].numel())
 
 
-def _mse_loss_backward(args: tuple[Any, ...], width: int) -> int:
+def _mse_loss_backward(args: tuple[Any, ...], fmt: Format) -> int:
     """Two operands, value, error, and `certified`."""
     elements = int(args[1].numel())
-    return 4 * _DOUBLE * elements + certified_workspace(elements, width)
+    return 4 * _DOUBLE * elements + certified_workspace(elements, fmt.storage.itemsize)
 
 
-def _elementwise(doubles: int) -> Callable[[tuple[Any, ...], int], int]:
+def _elementwise(doubles: int) -> Callable[[tuple[Any, ...], Format], int]:
     """A formula over so many float64 arrays of the first argument's size, then `certified`."""
 
-    def formula(args: tuple[Any, ...], width: int) -> int:
+    def formula(args: tuple[Any, ...], fmt: Format) -> int:
         elements = args[0].numel()
-        return int(doubles * _DOUBLE * elements + certified_workspace(elements, width))
+        return int(doubles * _DOUBLE * elements + certified_workspace(elements, fmt.storage.itemsize))
 
     return formula
 
@@ -109,25 +112,33 @@ def _geometric(args: tuple[Any, ...], planes: int, kept: int, operands: int, wid
     return int(held + max(3 * _DOUBLE * batch - width * elements, certified_workspace(elements, width)))
 
 
-def _product(args: tuple[Any, ...], width: int) -> int:
+def _product(args: tuple[Any, ...], fmt: Format) -> int:
     shapes = (tuple(factor.shape[1:]) for factor in args[:2])
     return _geometric(
-        args, len(plan_from_key(args[2]).out), math.prod(np.broadcast_shapes(*shapes)), 2, width
+        args,
+        len(plan_from_key(args[2]).out),
+        math.prod(np.broadcast_shapes(*shapes)),
+        2,
+        fmt.storage.itemsize,
     )
 
 
-def _weighted_product(args: tuple[Any, ...], width: int) -> int:
+def _weighted_product(args: tuple[Any, ...], fmt: Format) -> int:
     shapes = (tuple(factor.shape[1:]) for factor in args[:3])
     return _geometric(
-        args, len(plan_from_key(args[3]).out), math.prod(np.broadcast_shapes(*shapes)), 3, width
+        args,
+        len(plan_from_key(args[3]).out),
+        math.prod(np.broadcast_shapes(*shapes)),
+        3,
+        fmt.storage.itemsize,
     )
 
 
-def _grad_weight(args: tuple[Any, ...], width: int) -> int:
-    return _geometric(args, args[4][0], math.prod(args[4][1:]), 3, width)
+def _grad_weight(args: tuple[Any, ...], fmt: Format) -> int:
+    return _geometric(args, args[4][0], math.prod(args[4][1:]), 3, fmt.storage.itemsize)
 
 
-_FORMULAS: dict[Any, Callable[[tuple[Any, ...], int], int]] = {
+_FORMULAS: dict[Any, Callable[[tuple[Any, ...], Format], int]] = {
     aten.mm.default: _mm,
     aten.addmm.default: _addmm,
     aten.sum.default: _sum,

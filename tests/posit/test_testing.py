@@ -178,7 +178,7 @@ def values(x: posit.PositArray) -> list[Fraction]:
 
 
 def test_summands_have_all_lengths_and_factors_match() -> None:
-    sizes = [x.size for x in drawn(summands("float32", max_size=30, long_size=300))]
+    sizes = [x.size for x in drawn(summands("float32", max_size=30, long_size=300), 600)]
     assert min(sizes) == 0
     assert sum(15 < size <= 30 for size in sizes) > 20
     assert 30 < max(sizes) <= 300

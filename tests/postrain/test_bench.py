@@ -14,7 +14,7 @@ import pytest
 import posit
 from posit import Format, arithmetic, bposit32, codec, posit16, posit32
 from posit.reference import exact
-from postrain.bench import numbers, numbers_peers, numbers_startup
+from postrain.bench import contest, numbers, numbers_peers, numbers_startup
 from postrain.cli import main
 from postrain.errors import MeasurementError
 
@@ -205,4 +205,4 @@ def test_a_process_that_fails_is_named() -> None:
     ],
 )
 def test_met(measure: str, value: float | None, target: float | None, met: bool | None) -> None:
-    assert numbers._met(measure, value, target) is met
+    assert contest.met(measure, value, target) is met
