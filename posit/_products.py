@@ -138,10 +138,13 @@ def _matmul_shape(a: Shape, b: Shape) -> Shape:
         raise ShapeError(f"matmul needs at least one axis, got shapes {a} and {b}; scale with a * b")
     if a[-1] != b[-2 if len(b) > 1 else -1]:
         raise ShapeError(f"matmul needs (..., m, k) and (..., k, n), got {a} and {b}")
-    try:
-        batch = np.broadcast_shapes(a[:-2], b[:-2])
-    except ValueError:
-        raise ShapeError(f"batches {a[:-2]} and {b[:-2]} do not broadcast together") from None
+    if a[:-2] == b[:-2]:
+        batch = a[:-2]
+    else:
+        try:
+            batch = np.broadcast_shapes(a[:-2], b[:-2])
+        except ValueError:
+            raise ShapeError(f"batches {a[:-2]} and {b[:-2]} do not broadcast together") from None
     return (*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
 

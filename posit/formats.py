@@ -12,6 +12,10 @@ _NAMED = re.compile(r"(?P<kind>b?posit)(?P<nbits>\d{1,3})")
 _FULL = re.compile(r"(?P<kind>b?posit)<(?P<nbits>\d{1,3}),(?P<es>\d{1,2})(?:,(?P<rs>\d{1,3}))?>")
 
 
+_WIDTHS = (8, 8, 8, 8, 16, 32, 64)  # by the bit length of nbits - 1
+_STORAGE = tuple(np.dtype(f"uint{width}") for width in _WIDTHS)
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """A posit format: `nbits` wide, `es` exponent bits, and a regime of at most `max_regime` bits.
@@ -169,7 +173,7 @@ class Format:
     @property
     def storage(self) -> np.dtype:
         """Smallest unsigned dtype that holds a code."""
-        return np.dtype(f"uint{next(w for w in (8, 16, 32, 64) if self.nbits <= w)}")
+        return _STORAGE[(self.nbits - 1).bit_length()]
 
     @property
     def minpos_value(self) -> Fraction:

@@ -15,6 +15,7 @@ from posit._kernels.settle import LANES, settle
 
 _F = numba.float64[::1]
 _I = numba.int64
+_U = np.uint64
 _UNIT = 2.0**-53
 
 
@@ -22,24 +23,40 @@ _UNIT = 2.0**-53
 def multiply(a, a_row, a_step, b, c, m, k, n):
     """Write the product to c (m, n); a[i * a_row + t * a_step] is any layout, b is (k, n) in C order.
 
-    Every order of summation will do, fused multiply-adds too.
+    Every order of summation will do, fused multiply-adds too: two rows by four terms at a time.  Indices are
+    unsigned, since Numba asks of every signed one whether it is negative, and slices cost more than short loops.
     """
-    for i in range(m):
-        row = c[i * n : (i + 1) * n]
-        row[:] = 0.0
-        at = i * a_row
-        whole = k // 4 * 4
-        for t in range(0, whole, 4):
-            a0, a1 = a[at + t * a_step], a[at + (t + 1) * a_step]
-            a2, a3 = a[at + (t + 2) * a_step], a[at + (t + 3) * a_step]
-            b0, b1 = b[t * n : t * n + n], b[t * n + n : t * n + 2 * n]
-            b2, b3 = b[t * n + 2 * n : t * n + 3 * n], b[t * n + 3 * n : t * n + 4 * n]
-            for j in range(n):
-                row[j] += a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j]
-        for t in range(whole, k):
-            a0, b0 = a[at + t * a_step], b[t * n : t * n + n]
-            for j in range(n):
-                row[j] += a0 * b0[j]
+    width, up, step = _U(n), _U(a_row), _U(a_step)
+    whole = _U(k // 4 * 4)
+    for i in range(_U(0), _U(m // 2 * 2), _U(2)):
+        first, second = i * width, (i + _U(1)) * width
+        for j in range(width):
+            c[first + j] = 0.0
+            c[second + j] = 0.0
+        for t in range(_U(0), whole, _U(4)):
+            p, q = i * up + t * step, t * width
+            a0, a1, a2, a3 = a[p], a[p + step], a[p + _U(2) * step], a[p + _U(3) * step]
+            p += up
+            d0, d1, d2, d3 = a[p], a[p + step], a[p + _U(2) * step], a[p + _U(3) * step]
+            for j in range(width):
+                b0, b1 = b[q + j], b[q + width + j]
+                b2, b3 = b[q + _U(2) * width + j], b[q + _U(3) * width + j]
+                c[first + j] += a0 * b0 + a1 * b1 + a2 * b2 + a3 * b3
+                c[second + j] += d0 * b0 + d1 * b1 + d2 * b2 + d3 * b3
+        for t in range(whole, _U(k)):
+            p, q = i * up + t * step, t * width
+            a0, d0 = a[p], a[p + up]
+            for j in range(width):
+                c[first + j] += a0 * b[q + j]
+                c[second + j] += d0 * b[q + j]
+    for i in range(_U(m // 2 * 2), _U(m)):
+        first = i * width
+        for j in range(width):
+            c[first + j] = 0.0
+        for t in range(_U(k)):
+            a0, q = a[i * up + t * step], t * width
+            for j in range(width):
+                c[first + j] += a0 * b[q + j]
 
 
 @njit

@@ -88,7 +88,7 @@ def wrong_products(kind: str, count: int, seed: int, fmt: Format, small: bool) -
     return totals.size, bad
 
 
-@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+@pytest.mark.parametrize("fmt", [posit16, posit32], ids=str)  # each costs seconds to compile
 @pytest.mark.parametrize("kind", KINDS)
 def test_hard_sums_are_rounded_once(kind: str, fmt: Format) -> None:
     for seed, small in enumerate((True, False)):
