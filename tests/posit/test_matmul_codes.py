@@ -1,5 +1,6 @@
 """Exact matrix products against rationals, the certificate under attack, and the invariances that users rely on."""
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import posit
 from posit import Format, _matmul, posit8, posit16, posit32
+from posit._matmul_tiles import tiling
 from posit.codec import decode, encode
 from posit.errors import ShapeError
 from posit.formats import bposit16, bposit32
@@ -158,3 +160,27 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     x = np.zeros((2, 2), np.uint16)
     with pytest.raises(ShapeError, match=r"shape \(2, 2\) must broadcast to it, got \(3,\)"):
         _matmul.matmul_codes(x, x, posit16, addend=np.zeros(3, np.uint16))
+
+
+def test_several_python_threads_at_once_get_the_same_bits() -> None:
+    rng = np.random.default_rng(4)
+    pairs = [
+        (encode(rng.standard_normal((m, 90)), posit16), encode(rng.standard_normal((90, n)), posit16))
+        for m, n in ((60, 70), (200, 160), (8, 8), (160, 200))
+    ]
+    expected = [_matmul.matmul_codes(a, b, posit16).codes for a, b in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = pool.map(lambda pair: _matmul.matmul_codes(*pair, posit16).codes, pairs)
+            for codes, wanted in zip(found, expected, strict=True):
+                assert (codes == wanted).all()
+
+
+def test_the_workspace_is_as_small_as_one_asks_and_changes_no_bit() -> None:
+    rng = np.random.default_rng(5)
+    a, b = encode(rng.standard_normal((90, 300)), posit16), encode(rng.standard_normal((300, 120)), posit16)
+    expected = _matmul.matmul_codes(a, b, posit16).codes
+    for workspace in (1, 1 << 14, 1 << 17, 1 << 20):
+        tiles = tiling(90, 300, 120, workspace)
+        assert tiles.doubles * 8 <= max(workspace, 8 * (2 * 300 + 2))
+        assert (_matmul.matmul_codes(a, b, posit16, workspace=workspace).codes == expected).all()
