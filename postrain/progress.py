@@ -1,7 +1,9 @@
 """The `Progress` that the command line shows: a bar per stage, on stderr."""
 
+import signal
+import threading
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -22,6 +24,7 @@ class Bars:
 
     def __init__(self) -> None:
         self.last_saved: Path | None = None
+        self._interrupted = False
         self._stages: dict[str, TaskID] = {}
         self._progress = RichProgress(
             TextColumn("{task.description}", markup=False),
@@ -33,20 +36,38 @@ class Bars:
         )
 
     def __enter__(self) -> Self:
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            signal.signal(signal.SIGINT, self._interrupt)
         self._progress.start()
         return self
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C: remember it, since what Python code raises within a callback of the compiler is lost."""
+        self._interrupted = True
+        raise KeyboardInterrupt
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(self, name: str, total: int) -> None:
         """Begin a bar of `total` units called `name`."""
         self._stages[name] = self._progress.add_task(name, total=total, info="")
 
     def advance(self, name: str, n: int = 1, **info: float | str) -> None:
-        """Move the bar `name` on by `n`; `info` stands at its end."""
+        """Move the bar `name` on by `n`; `info` stands at its end.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came before, and was lost where it came.
+        """
+        if self._interrupted:
+            raise KeyboardInterrupt
         shown = "  ".join(f"{key} {_short(value)}" for key, value in info.items())
         changed = {"info": shown} if shown else {}
         self._progress.update(self._stages[name], advance=n, **changed)  # type: ignore[arg-type]  # rich's **fields

@@ -171,7 +171,7 @@ def test_several_python_threads_at_once_get_the_same_bits() -> None:
     expected = [_matmul.matmul_codes(a, b, posit16).codes for a, b in pairs]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(5):
-            found = pool.map(lambda pair: _matmul.matmul_codes(*pair, posit16).codes, pairs)
+            found = pool.map(lambda pair: _matmul.matmul_codes(pair[0], pair[1], posit16).codes, pairs)
             for codes, wanted in zip(found, expected, strict=True):
                 assert (codes == wanted).all()
 
