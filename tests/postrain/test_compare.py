@@ -117,9 +117,11 @@ def test_an_output_folder_that_cannot_be_made_is_reported(
 def test_interrupting_leaves_the_last_complete_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "postrain", "compare", "--epochs", "5000", "--out", str(out)]
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"}
     )
+    signal.signal(signal.SIGINT, inherited)
     weights = out / "mlp-float32.safetensors"
     deadline = time.monotonic() + 120
     while not weights.exists() and time.monotonic() < deadline:
