@@ -40,8 +40,6 @@ class Formats:
 def formats(left: Format, right: Format, result: Format, signed: bool) -> Formats:
     """The formats of a product; results are stored `signed` (sign-extended) or zero-extended."""
     keys = [Key(f.nbits, f.es, f.max_regime or 0, f.storage.itemsize) for f in (left, right, result)]
-    narrow = max(left.nbits, right.nbits, result.nbits) <= 32
-    reach = max(left.max_scale, -left.lsb_scale) + max(right.max_scale, -right.lsb_scale)
     base, length = limb_layout(left, right, result)
     return Formats(
         left=keys[0],
@@ -51,8 +49,18 @@ def formats(left: Format, right: Format, result: Format, signed: bool) -> Format
         nar=-result.nar,
         base=base,
         length=length,
-        in_carrier=narrow and reach + 64 <= 1020,
+        in_carrier=result.nbits <= 32 and carries_products(left, right),
     )
+
+
+@lru_cache(maxsize=256)
+def carries_products(left: Format, right: Format) -> bool:
+    """Whether sums of products of two formats, and their rounding errors, stay in float64's normal range.
+
+    With room for 2**31 terms and for what lies below a product's last bit.
+    """
+    reach = max(left.max_scale, -left.lsb_scale) + max(right.max_scale, -right.lsb_scale)
+    return max(left.nbits, right.nbits) <= 32 and reach + 64 <= 1020
 
 
 def limb_layout(left: Format, right: Format, result: Format) -> tuple[int, int]:

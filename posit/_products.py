@@ -9,6 +9,7 @@ from posit import _explain, _streams
 from posit._array import PositArray
 from posit._explain import Explanation
 from posit._matmul import Tiers, matmul_codes
+from posit._matmul_operands import carries_products
 from posit._operands import codes_of
 from posit.codec import Codes
 from posit.errors import FormatMismatch, ShapeError
@@ -232,7 +233,7 @@ def dot(
 
 def _is_stream(a: PositArray, b: PositArray, fmt: Format) -> bool:
     """Whether two vectors are long enough for the kernel that passes over them once, and it serves their format."""
-    return a.size >= LONG and a.format == b.format == fmt and fmt.fits_float64
+    return a.size >= LONG and a.format == b.format == fmt and carries_products(fmt, fmt)
 
 
 def tensordot(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from posit import _buffers
 from posit._kernels import exact_sums, panels, streams
+from posit._matmul_operands import carries_products
 from posit._threads import split
 from posit.codec import encode, signed_storage
 from posit.errors import FormatError, ShapeError
@@ -328,7 +329,7 @@ def _require_narrow(fmt: Format) -> None:
 
 
 def _require_carrier(fmt: Format) -> None:
-    if fmt.nbits > 32 or 2 * max(fmt.max_scale, -fmt.lsb_scale) + 64 > 1020:
+    if not carries_products(fmt, fmt):
         raise FormatError(
             f"{fmt} does not fit the float64 carrier of exact products; use at most 32 bits and es <= 4"
         )

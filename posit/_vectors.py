@@ -11,6 +11,7 @@ from posit import _explain, _streams, arithmetic, fused, rounding
 from posit._array import PositArray
 from posit._elementary.rounding import round_scaled
 from posit._matmul import Tiers
+from posit._matmul_operands import carries_products
 from posit._operands import common_format
 from posit._products import LONG
 from posit._rational import from_rational, to_rational
@@ -80,7 +81,7 @@ def _exact_norm(row: Codes, fmt: Format) -> int:
     """Code of the norm of one row, from the exact sum of squares and its integer root."""
     if (row == fmt.nar).any():
         return fmt.nar
-    if fmt.fits_float64:
+    if carries_products(fmt, fmt):
         squares = _streams.squares(row, fmt)
         total = sum(int(digit) << 32 * place for place, digit in enumerate(squares.limbs))
         return _root(total, squares.base, fmt)

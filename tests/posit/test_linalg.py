@@ -358,3 +358,11 @@ def test_axpy_rounds_once(fmt: Format, data: st.DataObject) -> None:
     factor = exact.value(int(alpha.codes), fmt) if isinstance(alpha, PositArray) else Fraction(alpha)
     expected = [[rounded([(factor, p), (q,)], fmt) for q in values(y)] for p in values(x)[:, 0]]
     assert linalg.axpy(alpha, x, y).codes.tolist() == expected
+
+
+def test_long_vectors_of_a_format_beyond_the_carrier_go_through_limbs() -> None:
+    """posit<32,4> fits float64, sums of its products do not: `dot` and `norm2` raised from 8192 elements on."""
+    fmt = Format(32, 4)
+    x = posit.full(9000, 2, fmt)
+    assert float(posit.dot(x, x)) == 36000
+    assert float(posit.norm2(posit.full(1 << 14, 2, fmt))) == 256
