@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import astuple, dataclass, fields
 
-from posit._matmul import Tiers
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -98,12 +96,7 @@ def explain() -> Iterator[Explainer]:
         _active.reset(token)
 
 
-def record(tiers: Tiers) -> None:
+def record(counts: Explanation) -> None:
     """Tell every `explain` block around the caller how elements were settled."""
-    explainers = _active.get()
-    if explainers:
-        counts = Explanation(
-            tiers.by_range, tiers.certified, tiers.zeros, getattr(tiers, "compensated", 0), tiers.quire
-        )
-        for explainer in explainers:
-            explainer.add(counts)
+    for explainer in _active.get():
+        explainer.add(counts)

@@ -4,6 +4,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
 
+from posit._rational import to_rational
 from posit.formats import Format
 
 
@@ -20,22 +21,8 @@ def fixed_point(code: int, fmt: Format) -> int | None:
     >>> fixed_point(0x40, Format(8)) == 2**24
     True
     """
-    if code in (0, fmt.nar):
-        return None if code else 0
-    negative = code > fmt.nar
-    magnitude = (1 << fmt.nbits) - code if negative else code
-    below = fmt.nbits - 1  # bits after the sign
-    longest = fmt.max_regime or below
-    ones = magnitude >> (below - 1)
-    run = min(below - (magnitude ^ ((1 << below) - 1) if ones else magnitude).bit_length(), longest)
-    rest = below - min(run + 1, longest)  # bits of exponent and fraction
-    body = magnitude & ((1 << rest) - 1)
-    fraction_bits = max(0, rest - fmt.es)
-    exponent = body >> fraction_bits << max(0, fmt.es - rest)
-    scale = ((run - 1 if ones else -run) << fmt.es) + exponent
-    significand = (1 << fraction_bits) | (body & ((1 << fraction_bits) - 1))
-    value = significand << (scale - fraction_bits - lsb_scale(fmt))
-    return -value if negative else value
+    value = to_rational(code, fmt)
+    return None if value is None else int(value * (1 << -lsb_scale(fmt)))
 
 
 def fraction(value: int, lsb: int) -> Fraction:

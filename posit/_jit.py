@@ -67,7 +67,7 @@ def jit(fmt: Format | str) -> ScalarOperations:
 def _made(fmt: Format) -> ScalarOperations:
     operations = ScalarOperations(f"posit.jit({fmt})", f"Scalar operations of {fmt} for Numba.")
     operations.format = fmt
-    parameters = fmt.nbits, fmt.es, fmt.max_regime or 0
+    parameters = fmt.parameters
     operations.__dict__.update(scalars.arithmetic_functions(*parameters, fmt.storage))
     operations.__dict__.update(scalars.code_functions(fmt.nbits, fmt.storage))
     operations.__dict__.update(scalars.conversion_functions(*parameters, fmt.storage))

@@ -17,14 +17,14 @@ The scheme (bit-identical to a quire for every input):
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
+from posit._explain import Explanation
 from posit._kernels import small
-from posit._matmul_operands import Factor, Formats, factor, formats
+from posit._matmul_operands import Factor, Task, batch_shape, factor, formats
 from posit._matmul_tiles import multiply_tiles, tiling
 from posit._matmul_wide import multiply_wide
 from posit._threads import split
@@ -42,31 +42,11 @@ _slack = 1.0  #: scales the proven error bounds; below 1 in tests that want to s
 
 
 @dataclass(frozen=True)
-class Tiers:
-    """How the elements of an exact product were settled; the counts add up to the number of elements."""
-
-    by_range: int = 0  #: float64 made no rounding
-    certified: int = 0  #: both ends of the error interval round to the same posit
-    zeros: int = 0  #: disjoint supports
-    compensated: int = 0  #: the same proof for a compensated sum
-    quire: int = 0  #: summed in integer limbs
-
-    def __add__(self, other: "Tiers") -> "Tiers":
-        return Tiers(
-            self.by_range + other.by_range,
-            self.certified + other.certified,
-            self.zeros + other.zeros,
-            self.compensated + other.compensated,
-            self.quire + other.quire,
-        )
-
-
-@dataclass(frozen=True)
 class Product:
     """Codes of an exact product and how they were found."""
 
     codes: Codes  #: C order
-    tiers: Tiers
+    tiers: Explanation
     open: npt.NDArray[np.int64] | None  #: flat indices of what float64 left open, in order, if asked for
 
 
@@ -107,32 +87,29 @@ def matmul_codes(
     wanted = formats(fmt, right_format or fmt, out_format or fmt, a.dtype.kind == "i")
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ShapeError(f"a product needs shapes (..., m, k) and (..., k, n), got {a.shape} and {b.shape}")
-    batch = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else _batch(a, b)
+    batch = batch_shape(a.shape, b.shape)
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     shape = (*batch, m, n)
     codes = _buffers.empty(shape, f"{a.dtype.kind}{wanted.result[3]}")
     if addend is not None and addend.shape != shape:
         addend = _spread(addend, shape)
     opened: list[npt.NDArray[np.int64]] | None = [] if find_open else None
-    items = prod(batch)
     if not codes.size or not k:
         codes[...] = 0 if addend is None else addend
         counts = np.array([codes.size, 0, 0, 0, 0])
     elif not wanted.in_carrier:
         counts = multiply_wide(a, b, addend, batch, wanted, codes)
     else:
-        left, right = _placed(a, batch), _placed(b, batch)
+        task = Task(
+            _placed(a, batch), _placed(b, batch), addend, out_format or fmt, prod(batch), m, k, n, wanted, codes,
+            opened, _slack,
+        )  # fmt: skip
         if wanted.left == wanted.right and _is_small(m, k, n):
-            counts = _multiply_small(
-                left, right, addend, out_format or fmt, (items, m, k, n), wanted, codes, opened
-            )
+            counts = _multiply_small(task)
         else:
-            counts = multiply_tiles(
-                left, right, addend, out_format or fmt, (items, m, k, n), wanted, codes, opened,
-                gemm or _numpy_gemm, _slack, workspace,
-            )  # fmt: skip
+            counts = multiply_tiles(task, gemm or _numpy_gemm, workspace)
     found = None if opened is None else (np.concatenate(opened) if opened else np.empty(0, np.int64))
-    return Product(codes, Tiers(*counts.tolist()), found)
+    return Product(codes, Explanation(*counts.tolist()), found)
 
 
 def _is_small(m: int, k: int, n: int) -> bool:
@@ -157,13 +134,6 @@ def _numpy_gemm(x: Floats, y: Floats, out: Floats) -> object:
     return np.matmul(x, y, out=out)
 
 
-def _batch(a: Codes, b: Codes) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
-        raise ShapeError(f"batches {a.shape[:-2]} and {b.shape[:-2]} do not broadcast together") from None
-
-
 def _spread(addend: Codes, shape: tuple[int, ...]) -> Codes:
     try:
         return np.broadcast_to(addend, shape)
@@ -183,40 +153,29 @@ def _placed(codes: Codes, batch: tuple[int, ...]) -> Factor:
     return Factor(made.codes, places, made.row, made.step)
 
 
-def _multiply_small(
-    left: Factor,
-    right: Factor,
-    addend: Codes | None,
-    out_format: Format,
-    sizes: tuple[int, int, int, int],
-    wanted: Formats,
-    codes: Codes,
-    opened: list[npt.NDArray[np.int64]] | None,
-) -> npt.NDArray[np.int64]:
-    items, m, k, n = sizes
-    kernel = small.multiply_small(wanted.left, wanted.result, addend is not None)
-    marks = _buffers.zeros(0 if opened is None else codes.size, np.uint8)
-    added, places, row, step = _decoded(addend, out_format, items)
+def _multiply_small(task: Task) -> npt.NDArray[np.int64]:
+    left, right, wanted, m, k, n = task.left, task.right, task.formats, task.m, task.k, task.n
+    kernel = small.multiply_small(wanted.left, wanted.result, task.addend is not None)
+    marks = _buffers.zeros(0 if task.opened is None else task.codes.size, np.uint8)
+    added, places, row, step = _decoded(task.addend, task.out_format, task.items)
     floats, integers = small.room(m, k, n)
-    total = np.zeros(5, np.int64)
-    flat = codes.reshape(-1).view(f"i{codes.itemsize}")
-    lines: list[Any] = []
+    flat, bound = task.flat, task.error_bound(k)
+    parts: list[npt.NDArray[np.int64]] = []
 
     def run(start: int, stop: int) -> None:
         counts = np.zeros(5, np.int64)
         kernel(
             start, stop, left.codes, left.places, left.row, left.step, right.codes, right.places, right.row,
             right.step, added, places, row, step, m, k, n, flat, wanted.mask, _buffers.empty(floats),
-            _buffers.empty(integers, np.int64), np.empty(wanted.length, np.int64), wanted.base, _slack, marks, counts,
+            _buffers.empty(integers, np.int64), np.empty(wanted.length, np.int64), wanted.base, bound, task.slack,
+            marks, counts,
         )  # fmt: skip
-        lines.append(counts)
+        parts.append(counts)
 
-    split(items, items * (m * k * n // 16 + 2 * (m * k + k * n + m * n)), run)
-    for counts in lines:
-        total += counts
-    if opened is not None:
-        opened.append(np.flatnonzero(marks))
-    return total
+    split(task.items, task.items * (m * k * n // 16 + 2 * (m * k + k * n + m * n)), run)
+    if task.opened is not None:
+        task.opened.append(np.flatnonzero(marks))
+    return np.asarray(np.sum(parts, axis=0))
 
 
 _NOTHING = np.zeros(0), np.zeros(1, np.int64), 0, 0

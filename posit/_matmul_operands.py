@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
+from posit._kernels import product
+from posit.errors import ShapeError
 from posit.formats import Format
 
 Codes = npt.NDArray[np.integer]
@@ -30,7 +32,6 @@ class Formats:
     right: Key
     result: Key
     mask: int  #: of a code before it is stored
-    nar: int
     base: int  #: weight, as a power of two, of limb 0 of an exact accumulator
     length: int  #: its limbs of 32 bits
     in_carrier: bool  #: whether float64 holds every product exactly enough for the proofs
@@ -39,14 +40,13 @@ class Formats:
 @lru_cache(maxsize=256)
 def formats(left: Format, right: Format, result: Format, signed: bool) -> Formats:
     """The formats of a product; results are stored `signed` (sign-extended) or zero-extended."""
-    keys = [Key(f.nbits, f.es, f.max_regime or 0, f.storage.itemsize) for f in (left, right, result)]
+    keys = [Key(*f.parameters, f.storage.itemsize) for f in (left, right, result)]
     base, length = limb_layout(left, right, result)
     return Formats(
         left=keys[0],
         right=keys[1],
         result=keys[2],
         mask=-1 if signed or result.nbits == 64 else result.code_mask,
-        nar=-result.nar,
         base=base,
         length=length,
         in_carrier=result.nbits <= 32 and carries_products(left, right),
@@ -61,6 +61,20 @@ def carries_products(left: Format, right: Format) -> bool:
     """
     reach = max(left.max_scale, -left.lsb_scale) + max(right.max_scale, -right.lsb_scale)
     return max(left.nbits, right.nbits) <= 32 and reach + 64 <= 1020
+
+
+def batch_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """The leading axes of a product of stacks of matrices of these shapes.
+
+    Raises:
+        ShapeError: they do not broadcast together.
+    """
+    if a[:-2] == b[:-2]:
+        return a[:-2]
+    try:
+        return np.broadcast_shapes(a[:-2], b[:-2])
+    except ValueError:
+        raise ShapeError(f"batches {a[:-2]} and {b[:-2]} do not broadcast together") from None
 
 
 def limb_layout(left: Format, right: Format, result: Format) -> tuple[int, int]:
@@ -84,6 +98,36 @@ class Factor:
     step: int  #: this or `row` is 1
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Products of a batch of matrices, (m, k) by (k, n): what goes in, where results go, how they are proved."""
+
+    left: Factor
+    right: Factor
+    addend: Codes | None  #: of the shape of the result
+    out_format: Format
+    items: int
+    m: int
+    k: int
+    n: int
+    formats: Formats
+    codes: Codes  #: of the results, C order
+    opened: list[npt.NDArray[np.int64]] | None  #: gets flat indices of what float64 left open
+    slack: float  #: scales the proven error bounds: 1, but for tests that want to see wrong results
+
+    @property
+    def flat(self) -> npt.NDArray[np.signedinteger[Any]]:
+        """The results as flat signed integers."""
+        return self.codes.reshape(-1).view(f"i{self.codes.itemsize}")
+
+    def error_bound(self, operations: int) -> float:
+        """Of sums whose terms pass through so many operations each, relative to the sum of their magnitudes."""
+        operations += 4  # of the bound itself
+        inflate: float = product.INFLATE
+        return self.slack * operations * _UNIT / (1 - operations * _UNIT) * inflate
+
+
+_UNIT = 2.0**-53
 _FIRST = np.zeros(1, np.int64)
 
 

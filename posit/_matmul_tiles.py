@@ -8,10 +8,9 @@ import numpy.typing as npt
 
 from posit import _buffers
 from posit._kernels import product, settle
-from posit._matmul_operands import Factor, Formats, Key
+from posit._matmul_operands import Factor, Key, Task
 from posit._threads import split
 from posit.codec import decode
-from posit.formats import Format
 
 Codes = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
@@ -20,8 +19,6 @@ Gemm = Callable[[Floats, Floats, Floats], object]
 
 WORKSPACE = 16 << 20  #: bytes of decoded tiles that a product may hold by default
 _DEPTH = 512  #: terms that are summed in one float64 product; shorter sums have smaller bounds
-_UNIT = 2.0**-53
-_INFLATE = 1.0 + 2.0**-18
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,214 +76,208 @@ class _Panel:
     lowest: Floats
     nar: npt.NDArray[np.uint8]
 
+    @classmethod
+    def of(cls, factor: Factor, key: Key, outer: int, inner: int, lines: int, depth: int) -> "_Panel":
+        """Room for so many lines of so many terms."""
+        return cls(
+            factor, key, outer, inner, _buffers.empty(lines * depth), _buffers.empty(lines), _buffers.empty(lines),
+            _buffers.empty(lines, np.uint8),
+        )  # fmt: skip
+
     def begin(self, lines: int) -> None:
         self.norm[:lines] = 0.0
         self.lowest[:lines] = np.inf
         self.nar[:lines] = 0
 
-    def decode(self, place: int, first: int, lines: int, start: int, depth: int) -> Floats:
-        """Lines first … of one matrix, terms start …, as (lines, depth); their statistics are added up."""
-        n, es, rs, width = self.key
-        kernel = product.decode(n, es, rs, width)
-        at = place + first * self.outer + start * self.inner
-        lowest = self.lowest.view(np.int64)
-        if self.inner == 1:
+    def decoded(self, lines: int, depth: int) -> Floats:
+        """What was decoded last, as (lines, depth)."""
+        values = self.values[: lines * depth]
+        return values.reshape(lines, depth) if self.inner == 1 else values.reshape(depth, lines).T
 
-            def run(begin: int, end: int) -> None:
+    def decode(self, item: int, first: int, lines: int, start: int, depth: int) -> Floats:
+        """Lines first … of one matrix, terms start …, as (lines, depth); their statistics are added up."""
+        kernel = product.decode(*self.key)
+        codes, lowest = self.factor.codes, self.lowest.view(np.int64)
+        at = int(self.factor.places[item]) + first * self.outer + start * self.inner
+
+        def run(begin: int, end: int) -> None:
+            if self.inner == 1:
                 kernel(
-                    self.factor.codes, at + begin * self.outer, self.outer, end - begin, self.values[begin * depth :],
+                    codes, at + begin * self.outer, self.outer, end - begin, self.values[begin * depth :],
                     depth, 0, depth, self.norm[begin:], lowest[begin:], self.nar[begin:], True,
                 )  # fmt: skip
+            else:
+                kernel(
+                    codes,
+                    at,
+                    self.inner,
+                    depth,
+                    self.values,
+                    lines,
+                    begin,
+                    end,
+                    self.norm,
+                    lowest,
+                    self.nar,
+                    False,
+                )
 
-            split(lines, lines * depth * 2, run)
-            return self.values[: lines * depth].reshape(lines, depth)
-
-        def run_columns(begin: int, end: int) -> None:
-            kernel(
-                self.factor.codes, at, self.inner, depth, self.values, lines, begin, end, self.norm, lowest,
-                self.nar, False,
-            )  # fmt: skip
-
-        split(lines, lines * depth * 2, run_columns)
-        return self.values[: lines * depth].reshape(depth, lines).T
+        split(lines, lines * depth * 2, run)
+        return self.decoded(lines, depth)
 
     def end(self, lines: int) -> None:
         norm = self.norm[:lines]
         np.sqrt(norm, out=norm)
-        norm *= _INFLATE
+        norm *= product.INFLATE
 
 
-def _panel(factor: Factor, key: Key, outer: int, inner: int, lines: int, depth: int) -> _Panel:
-    return _Panel(
-        factor, key, outer, inner, _buffers.empty(lines * depth), _buffers.empty(lines), _buffers.empty(lines),
-        _buffers.empty(lines, np.uint8),
-    )  # fmt: skip
-
-
-def multiply_tiles(
-    left: Factor,
-    right: Factor,
-    addend: Codes | None,
-    out_format: Format,
-    sizes: tuple[int, int, int, int],
-    wanted: Formats,
-    codes: Codes,
-    opened: list[Integers] | None,
-    gemm: Gemm,
-    slack: float,
-    workspace: int | None,
-) -> Integers:
-    """Write the products of a batch, sizes (items, m, k, n), to `codes`; counts of `posit._matmul.Tiers`."""
-    items, m, k, n = sizes
-    tiles = tiling(m, k, n, workspace)
-    a = _panel(left, wanted.left, left.row, left.step, tiles.rows, tiles.depth)
-    b = _panel(right, wanted.right, right.step, right.row, tiles.columns, tiles.depth)
-    sums = _buffers.empty(tiles.rows * tiles.columns)
-    partial = _buffers.empty(sums.size if tiles.partial else 0)
-    total = np.zeros(5, np.int64)
-    added = None if addend is None else addend.reshape(items, m, n)
-    out = codes.reshape(-1).view(f"i{codes.itemsize}")
-    for item in range(items):
-        tile = _Tile(
-            a, b, sums, partial, (int(left.places[item]), int(right.places[item])),
-            None if added is None else added[item], out_format, wanted, out[item * m * n : (item + 1) * m * n],
-            (m, k, n), tiles, gemm, slack, total,
-        )  # fmt: skip
+def multiply_tiles(task: Task, gemm: Gemm, workspace: int | None) -> Integers:
+    """Make all products of a task; counts by tier."""
+    tiles = tiling(task.m, task.k, task.n, workspace)
+    left, right = task.left, task.right
+    work = _Work(
+        task,
+        tiles,
+        gemm,
+        _Panel.of(left, task.formats.left, left.row, left.step, tiles.rows, tiles.depth),
+        _Panel.of(right, task.formats.right, right.step, right.row, tiles.columns, tiles.depth),
+        _buffers.empty(tiles.rows * tiles.columns),
+        _buffers.empty(tiles.rows * tiles.columns if tiles.partial else 0),
+        np.zeros(5, np.int64),
+    )
+    for item in range(task.items):
         found = [
-            tile.run(first_row, first_column)
-            for first_column in range(0, n, tiles.columns)
-            for first_row in range(0, m, tiles.rows)
+            work.run(_Area(item, i, min(tiles.rows, task.m - i), j, min(tiles.columns, task.n - j)))
+            for j in range(0, task.n, tiles.columns)
+            for i in range(0, task.m, tiles.rows)
         ]
-        if opened is not None:
-            opened.append(np.sort(np.concatenate(found)) + item * m * n)
-    return total
+        if task.opened is not None:
+            task.opened.append(np.sort(np.concatenate(found)))
+    return work.total
+
+
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """Where a tile of results lies."""
+
+    item: int  #: of the batch
+    first_row: int
+    rows: int
+    first_column: int
+    columns: int
 
 
 @dataclass(slots=True)
-class _Tile:
-    """One product of the batch, and the room in which its tiles are made one after the other."""
+class _Work:
+    """A task, and the room in which its tiles are made one after the other."""
 
+    task: Task
+    tiles: Tiling
+    gemm: Gemm
     a: _Panel
     b: _Panel
     sums: Floats
     partial: Floats
-    places: tuple[int, int]
-    addend: Codes | None
-    out_format: Format
-    wanted: Formats
-    out: npt.NDArray[np.signedinteger]
-    sizes: tuple[int, int, int]
-    tiles: Tiling
-    gemm: Gemm
-    slack: float
     total: Integers
 
-    def run(self, first_row: int, first_column: int) -> Integers:
+    def run(self, area: _Area) -> Integers:
         """Make one tile; flat indices of what float64 left open."""
-        m, _, n = self.sizes
-        rows, columns = min(self.tiles.rows, m - first_row), min(self.tiles.columns, n - first_column)
-        self._sum(first_row, rows, first_column, columns)
-        c = self.sums[: rows * columns]
-        added, step = self._addend(first_row, rows, first_column, columns)
-        undecided = self._certify(c, added, step, first_row, rows, first_column, columns)
-        if not undecided:
-            return np.empty(0, np.int64)
-        return self._repair(c, undecided, added, step, first_row, first_column, columns)
+        self._sum(area)
+        c = self.sums[: area.rows * area.columns]
+        added, step = self._addend(area)
+        undecided = self._certify(c, added, step, area)
+        return self._repair(c, undecided, added, step, area) if undecided else np.empty(0, np.int64)
 
-    def _sum(self, first_row: int, rows: int, first_column: int, columns: int) -> None:
-        k, depth = self.sizes[1], self.tiles.depth
-        same = first_row > 0 and not self.tiles.partial  # columns that the tile above has decoded already
-        self.a.begin(rows)
+    def _sum(self, area: _Area) -> None:
+        k, depth = self.task.k, self.tiles.depth
+        same = (
+            area.first_row > 0 and not self.tiles.partial
+        )  # columns that the tile above has decoded already
+        self.a.begin(area.rows)
         if not same:
-            self.b.begin(columns)
-        out = self.sums[: rows * columns].reshape(rows, columns)
-        for start in range(0, max(k, 1), depth):
+            self.b.begin(area.columns)
+        out, more = (room[: area.rows * area.columns] for room in (self.sums, self.partial))
+        for start in range(0, k, depth):
             terms = min(depth, k - start)
-            x = self.a.decode(self.places[0], first_row, rows, start, terms)
+            x = self.a.decode(area.item, area.first_row, area.rows, start, terms)
             y = (
-                self.b.values[: columns * terms].reshape(
-                    (columns, terms) if self.b.inner == 1 else (terms, columns)
-                )
+                self.b.decoded(area.columns, terms)
                 if same
-                else self.b.decode(self.places[1], first_column, columns, start, terms)
+                else self.b.decode(area.item, area.first_column, area.columns, start, terms)
             )
-            if same and self.b.inner != 1:
-                y = y.T
-            if start == 0:
-                self.gemm(x, y.T, out)
-            else:
-                more = self.partial[: rows * columns].reshape(rows, columns)
-                self.gemm(x, y.T, more)
+            self.gemm(x, y.T, (more if start else out).reshape(area.rows, area.columns))
+            if start:
                 out += more
-        self.a.end(rows)
+        self.a.end(area.rows)
         if not same:
-            self.b.end(columns)
+            self.b.end(area.columns)
 
-    def _addend(self, first_row: int, rows: int, first_column: int, columns: int) -> tuple[Floats, int]:
+    def _addend(self, area: _Area) -> tuple[Floats, int]:
         """Float64 addends of the tile and the step from row to row of them; NaN for NaR."""
-        if self.addend is None:
+        if self.task.addend is None:
             return self.sums[:0], 0
-        part = self.addend[first_row : first_row + rows, first_column : first_column + columns]
-        if self.addend.strides[0] == 0:
+        addends = self.task.addend
+        whole = addends[np.unravel_index(area.item, addends.shape[:-2])]
+        part = whole[
+            area.first_row : area.first_row + area.rows, area.first_column : area.first_column + area.columns
+        ]
+        if whole.strides[0] == 0:
             part = part[:1]
-        values: Floats = decode(np.ascontiguousarray(part), self.out_format).astype(np.float64, copy=False)
-        return values.reshape(-1), columns if len(part) > 1 else 0
+        values: Floats = decode(np.ascontiguousarray(part), self.task.out_format).astype(
+            np.float64, copy=False
+        )
+        return values.reshape(-1), area.columns if len(part) > 1 else 0
 
-    def _certify(
-        self, c: Floats, added: Floats, step: int, first_row: int, rows: int, first_column: int, columns: int
-    ) -> int:
+    def _place(self, area: _Area) -> int:
+        """Flat index of the tile's first element among the results."""
+        return (area.item * self.task.m + area.first_row) * self.task.n + area.first_column
+
+    def _certify(self, c: Floats, added: Floats, step: int, area: _Area) -> int:
         """Round and prove; how many elements are left open."""
-        n, es, rs, width = self.wanted.result
-        kernel = product.certify(n, es, rs, width, self.addend is not None)
-        _, k, all_columns = self.sizes
-        longest = (
-            min(self.tiles.depth, k) + -(-k // self.tiles.depth) + 4
-        )  # operations that one term goes through
-        gamma = self.slack * longest * _UNIT / (1 - longest * _UNIT) * _INFLATE
-        a, b = self.a, self.b
+        task, a, b, columns = self.task, self.a, self.b, area.columns
+        kernel = product.certify(*task.formats.result, task.addend is not None)
+        bound = task.error_bound(self.tiles.depth + -(-task.k // self.tiles.depth))
+        flat, place = task.flat, self._place(area)
         parts: list[Integers] = []
 
         def run(start: int, stop: int) -> None:
             counts = np.zeros(3, np.int64)
             kernel(
-                start, stop, columns, c, added, step, a.norm, b.norm[:columns], a.lowest, b.lowest[:columns], gamma,
-                a.nar, b.nar[:columns], self.out, first_row * all_columns + first_column, all_columns,
-                self.wanted.mask, counts,
+                start, stop, columns, c, added, step, a.norm, b.norm[:columns], a.lowest, b.lowest[:columns], bound,
+                a.nar, b.nar[:columns], flat, place, task.n, task.formats.mask, counts,
             )  # fmt: skip
             parts.append(counts)
 
-        split(rows, c.size * 3, run)
+        split(area.rows, c.size * 3, run)
         counts = np.sum(parts, axis=0)
         self.total[:2] += counts[:2]
         return int(counts[2])
 
-    def _repair(
-        self, c: Floats, count: int, added: Floats, step: int, first_row: int, first_column: int, columns: int
-    ) -> Integers:
+    def _repair(self, c: Floats, count: int, added: Floats, step: int, area: _Area) -> Integers:
+        task, a, b = self.task, self.a, self.b
         found = _buffers.empty(count, np.int64)
         settle.find_open(c, found)
-        rows, own = np.divmod(found, columns)
-        order = np.argsort(own, kind="stable")
-        rows, own = rows[order], own[order]
-        addends = added[rows * step + own] if self.addend is not None else _buffers.zeros(count)
-        all_columns = self.sizes[2]
-        rows += first_row
-        own += first_column
-        places = rows * all_columns + own
-        kernel = settle.repair(self.wanted.left, self.wanted.right, self.wanted.result)
-        k = self.sizes[1]
+        rows, columns = np.divmod(found, area.columns)
+        order = np.argsort(columns, kind="stable")
+        rows, columns = rows[order], columns[order]
+        addends = added[rows * step + columns] if task.addend is not None else _buffers.zeros(count)
+        places = self._place(area) + rows * task.n + columns
+        rows += area.first_row
+        columns += area.first_column
+        wanted, flat = task.formats, task.flat
+        kernel = settle.repair(wanted.left, wanted.right, wanted.result)
+        at = int(a.factor.places[area.item]), int(b.factor.places[area.item])
         parts: list[Integers] = []
 
         def run(start: int, stop: int) -> None:
             counts = np.zeros(3, np.int64)
             kernel(
-                self.a.factor.codes, self.places[0], self.a.outer, self.a.inner,
-                self.b.factor.codes, self.places[1], self.b.outer, self.b.inner, k, start, stop, rows, own, addends,
-                self.slack, np.empty(self.wanted.length, np.int64), self.wanted.base, self.out, places,
-                self.wanted.mask, counts,
+                a.factor.codes, at[0], a.outer, a.inner, b.factor.codes, at[1], b.outer, b.inner, task.k,
+                start, stop, rows, columns, addends, task.slack, np.empty(wanted.length, np.int64), wanted.base,
+                flat, places, wanted.mask, counts,
             )  # fmt: skip
             parts.append(counts)
 
-        split(count, count * k * 2, run)
+        split(count, count * task.k * 2, run)
         self.total[2:] += np.sum(parts, axis=0)
         return places

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from posit._kernels import exact_sums
 from posit._matmul_operands import Formats
 from posit._threads import split
+from posit.codec import to_int64
 
 Codes = npt.NDArray[np.integer]
 
@@ -15,12 +16,12 @@ Codes = npt.NDArray[np.integer]
 def multiply_wide(
     a: Codes, b: Codes, addend: Codes | None, batch: tuple[int, ...], wanted: Formats, codes: Codes
 ) -> npt.NDArray[np.int64]:
-    """Write the products to `codes` (*batch, m, n), each sum through the quire; counts of `posit._matmul.Tiers`."""
+    """Write the products to `codes` (*batch, m, n), each sum through the quire; counts by tier."""
     m, n = codes.shape[-2:]
     kernel = exact_sums.products()
-    left = _int64(np.broadcast_to(a, (*batch, *a.shape[-2:])))
-    right = _int64(np.broadcast_to(b, (*batch, *b.shape[-2:])).swapaxes(-1, -2))
-    added = _int64(np.zeros(codes.shape, np.int64) if addend is None else addend)
+    left = to_int64(np.broadcast_to(a, (*batch, *a.shape[-2:])))
+    right = to_int64(np.broadcast_to(b, (*batch, *b.shape[-2:])).swapaxes(-1, -2))
+    added = to_int64(np.zeros(codes.shape, np.int64) if addend is None else addend)
     shape = wanted.left[:3], wanted.right[:3], wanted.result[:3]
     for index in np.ndindex(*batch):
         out = np.empty((m, n), np.int64)
@@ -33,8 +34,3 @@ def multiply_wide(
         split(m, 50 * left[index].size * n, run)
         codes[index] = (out & wanted.mask).astype(codes.dtype)
     return np.array([0, 0, 0, 0, codes.size], np.int64)
-
-
-def _int64(codes: Codes) -> Codes:
-    flat = np.ascontiguousarray(codes)
-    return flat.view(np.int64) if flat.dtype == np.uint64 else flat.astype(np.int64)

@@ -8,8 +8,8 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from posit import _explain, _streams
 from posit._array import PositArray
 from posit._explain import Explanation
-from posit._matmul import Tiers, matmul_codes
-from posit._matmul_operands import carries_products
+from posit._matmul import matmul_codes
+from posit._matmul_operands import batch_shape, carries_products
 from posit._operands import codes_of
 from posit.codec import Codes
 from posit.errors import FormatMismatch, ShapeError
@@ -139,14 +139,7 @@ def _matmul_shape(a: Shape, b: Shape) -> Shape:
         raise ShapeError(f"matmul needs at least one axis, got shapes {a} and {b}; scale with a * b")
     if a[-1] != b[-2 if len(b) > 1 else -1]:
         raise ShapeError(f"matmul needs (..., m, k) and (..., k, n), got {a} and {b}")
-    if a[:-2] == b[:-2]:
-        batch = a[:-2]
-    else:
-        try:
-            batch = np.broadcast_shapes(a[:-2], b[:-2])
-        except ValueError:
-            raise ShapeError(f"batches {a[:-2]} and {b[:-2]} do not broadcast together") from None
-    return (*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
+    return (*batch_shape(a, b), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
 
 def _check_out(out: Any, shape: Shape, fmt: Format) -> None:
@@ -224,7 +217,7 @@ def dot(
         codes = exact_product(a.codes.reshape(-1, 1), b.codes.reshape(1, -1), a.format, b.format, fmt)
         return PositArray(codes.reshape(a.shape + b.shape), fmt)
     if a.ndim == b.ndim == 1 and a.shape == b.shape and _is_stream(a, b, fmt):
-        _explain.record(Tiers(quire=1))
+        _explain.record(Explanation(quire=1))
         return PositArray(np.array(_streams.dot_codes(a.codes, b.codes, fmt), fmt.storage), fmt)
     if a.ndim <= 2 and b.ndim <= 2:
         return matmul(a, b, out_format=fmt)

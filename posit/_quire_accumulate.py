@@ -47,7 +47,7 @@ def _broadcast(codes: Codes, shape: tuple[int, ...]) -> Codes:
 
 def _add_products(planes: Planes, negative: bool, a: Codes, b: Codes, layout: QuireLayout) -> None:
     fmt = layout.format
-    parameters = fmt.nbits, fmt.es, fmt.max_regime or 0
+    parameters = fmt.parameters
 
     def signed(codes: Codes) -> Codes:
         return to_signed(codes, fmt).astype(np.int64)
@@ -119,7 +119,7 @@ def rounded(planes: Planes, layout: QuireLayout) -> Any:
     flat = _buffers.contiguous(planes.reshape(len(planes), len(out)))
 
     def run(start: int, stop: int) -> None:
-        parameters = fmt.nbits, fmt.es, fmt.max_regime or 0
+        parameters = fmt.parameters
         kernels.to_codes(start, stop, flat, out, layout.lsb, *parameters)
 
     split(len(out), 60 * len(out), run)

@@ -101,7 +101,7 @@ def _decode(codes: Codes, layout: QuireLayout) -> _Operand:
     values = _buffers.empty((outer, inner))
     square, largest, lowest = (_buffers.empty(outer) for _ in range(3))
     nar = _buffers.zeros(outer, np.uint8)
-    kernel = convert.decoder(fmt.nbits, fmt.es, fmt.max_regime or 0, stored.dtype, np.dtype(np.float64))
+    kernel = convert.decoder(*fmt.parameters, stored.dtype, np.dtype(np.float64))
 
     def run(start: int, stop: int) -> None:
         rows = slice(start, stop)
@@ -240,7 +240,7 @@ def _add_codes(planes: Planes, a: Codes, b: Codes, layout: QuireLayout) -> None:
     x, y = (_buffers.contiguous(to_signed(codes, fmt).astype(np.int64)) for codes in (a, b))
 
     def run(start: int, stop: int) -> None:
-        parameters = fmt.nbits, fmt.es, fmt.max_regime or 0
+        parameters = fmt.parameters
         quire_products.add_code_dots(start, stop, x, y, planes, layout.lsb, *parameters)
 
     split(len(x), 20 * x.size * max(1, len(y)), run)

@@ -9,11 +9,12 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from posit import _explain, _streams
 from posit._array import PositArray
+from posit._explain import Explanation
 from posit._kernels import exact_sums
-from posit._matmul import Tiers
 from posit._operands import common_format
 from posit._products import LONG, exact_product
 from posit._threads import split
+from posit.codec import from_int64, to_int64
 from posit.formats import Format
 
 Codes = npt.NDArray[Any]
@@ -87,19 +88,6 @@ def over_rows(
     return PositArray(reduce(rows).reshape(final), fmt)
 
 
-def _parameters(fmt: Format) -> tuple[int, int, int]:
-    return fmt.nbits, fmt.es, fmt.max_regime or 0
-
-
-def _int64(codes: Codes) -> Codes:
-    flat = np.ascontiguousarray(codes)
-    return flat.view(np.int64) if flat.dtype == np.uint64 else flat.astype(np.int64)
-
-
-def _narrow(signed: Codes, fmt: Format) -> Codes:
-    return (signed & np.int64(-1 if fmt.nbits == 64 else fmt.code_mask)).astype(fmt.storage)
-
-
 def _sums(rows: Codes, fmt: Format, target: Format) -> Codes:
     """Sums of rows: as a product with ones where the formats differ or that is faster."""
     if target != fmt or (rows.size >= _LARGE and rows.shape[1] < LONG and fmt.fits_float64):
@@ -116,26 +104,26 @@ def _means(rows: Codes, fmt: Format) -> Codes:
 
 def _quotients(rows: Codes, divisor: int, fmt: Format) -> Codes:
     """Exact sums of rows, divided and rounded once."""
-    _explain.record(Tiers(quire=len(rows)))
+    _explain.record(Explanation(quire=len(rows)))
     if rows.shape[1] >= LONG and fmt.nbits <= 32:
         return np.array([_streams.sum_codes(row, fmt, divisor) for row in rows], fmt.storage)
     base = min(fmt.min_scale, 0) - 63 - 32 * exact_sums.SPARE - 64
     length = (fmt.max_scale + 34 - base) // 32 + 4
-    wide, out, kernel = _int64(rows), np.empty(len(rows), np.int64), exact_sums.sums()
+    wide, out, kernel = to_int64(rows), np.empty(len(rows), np.int64), exact_sums.sums()
 
     def run(start: int, stop: int) -> None:
         limbs = np.zeros(length, np.int64)
-        kernel(wide[start:stop], divisor, limbs, base, out[start:stop], *_parameters(fmt))
+        kernel(wide[start:stop], divisor, limbs, base, out[start:stop], *fmt.parameters)
 
     split(len(rows), 10 * rows.size, run)
-    return _narrow(out, fmt)
+    return from_int64(out, fmt)
 
 
 def _running_products(rows: Codes, fmt: Format) -> Codes:
-    wide, out, kernel = _int64(rows), np.empty(len(rows), np.int64), exact_sums.running_products()
+    wide, out, kernel = to_int64(rows), np.empty(len(rows), np.int64), exact_sums.running_products()
 
     def run(start: int, stop: int) -> None:
-        kernel(wide[start:stop], out[start:stop], *_parameters(fmt))
+        kernel(wide[start:stop], out[start:stop], *fmt.parameters)
 
     split(len(rows), 40 * rows.size, run)
-    return _narrow(out, fmt)
+    return from_int64(out, fmt)

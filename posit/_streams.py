@@ -100,7 +100,7 @@ def products(a: Codes, b: Codes, fmt: Format) -> Total:
     if a.ndim != 1 or a.shape != b.shape:
         raise ShapeError(f"a dot product needs two vectors of one length, got shapes {a.shape} and {b.shape}")
     left, right = as_signed(a, fmt), as_signed(b, fmt)
-    kernel = streams.dot(*_parameters(fmt), left.dtype)
+    kernel = streams.dot(*fmt.parameters, left.dtype)
 
     def run(start: int, stop: int, limbs: Limbs, base: int) -> bool:
         x = _buffers.contiguous(left[start:stop])
@@ -116,7 +116,7 @@ def total(codes: Codes, fmt: Format) -> Total:
     if codes.ndim != 1:
         raise ShapeError(f"a sum of a vector needs shape (k,), got {codes.shape}")
     signed = as_signed(codes, fmt)
-    kernel = streams.sums(*_parameters(fmt), signed.dtype)
+    kernel = streams.sums(*fmt.parameters, signed.dtype)
 
     def run(start: int, stop: int, limbs: Limbs, base: int) -> bool:
         nar = np.zeros(1, np.uint8)
@@ -172,7 +172,7 @@ def _row_sums(codes: Codes, fmt: Format, divisor: int) -> Limbs:
         unsettled = _buffers.full(stop - start, not together, np.uint8)
         if together:
             values = _buffers.empty(stop - start)
-            panels.rows(*_parameters(fmt), codes.dtype)(codes[start:stop], _WINDOW, values, unsettled)
+            panels.rows(*fmt.parameters, codes.dtype)(codes[start:stop], _WINDOW, values, unsettled)
             values[unsettled != 0] = 0.0
             out[start:stop] = _encoded(values, fmt, divisor)
         left = start + np.flatnonzero(unsettled)
@@ -189,7 +189,7 @@ def _row_sums(codes: Codes, fmt: Format, divisor: int) -> Limbs:
 def _row_sums_in_limbs(codes: Codes, fmt: Format, divisor: int) -> Limbs:
     base, length = limb_layout(fmt, 1)
     limbs, nars = _buffers.zeros((len(codes), length), np.int64), np.zeros(len(codes), np.uint8)
-    streams.sums(*_parameters(fmt), codes.dtype)(codes, limbs, base, _WINDOW, nars)
+    streams.sums(*fmt.parameters, codes.dtype)(codes, limbs, base, _WINDOW, nars)
     return _rounded(limbs, base, divisor, nars, fmt)
 
 
@@ -198,7 +198,7 @@ def _column_sums(codes: Codes, fmt: Format, divisor: int) -> Limbs:
     if 0 < width <= streams.LANES // 4 and count >= _FOLDS * panels.PANEL:
         return _narrow_column_sums(codes, fmt, divisor)
     out = _buffers.empty(width, np.int64)
-    kernel = panels.columns(*_parameters(fmt), codes.dtype)
+    kernel = panels.columns(*fmt.parameters, codes.dtype)
     base, length = limb_layout(fmt, 1)
     step = min(streams.LANES, max(width, 1))
 
@@ -227,7 +227,7 @@ def _narrow_column_sums(codes: Codes, fmt: Format, divisor: int) -> Limbs:
     count, width = codes.shape
     beside = streams.LANES // width
     wide = codes[: count // beside * beside].reshape(count // beside, beside * width)
-    kernel = panels.columns(*_parameters(fmt), codes.dtype)
+    kernel = panels.columns(*fmt.parameters, codes.dtype)
     base, length = limb_layout(fmt, 1)
     pieces: list[tuple[Limbs, npt.NDArray[np.uint8]]] = []
 
@@ -256,7 +256,7 @@ def _encoded(values: npt.NDArray[np.float64], fmt: Format, divisor: int) -> Limb
 def _rounded(limbs: Limbs, base: int, divisor: int, nars: npt.NDArray[np.uint8], fmt: Format) -> Limbs:
     """Signed codes of the lines of limbs over divisor."""
     out = np.empty(len(limbs), np.int64)
-    streams.rounded(limbs.copy(), base, divisor, nars, *_parameters(fmt), out)
+    streams.rounded(limbs.copy(), base, divisor, nars, *fmt.parameters, out)
     return out
 
 
@@ -291,7 +291,7 @@ def sums_workspace(count: int, width: int, fmt: Format) -> int:
         return int(20 * streams.BLOCK + 8 * streams.LANES + 17 * count)
     size: int = min(streams.LANES, count)
     _, length = limb_layout(fmt, 1)
-    levels = panels.max_levels(*_parameters(fmt))
+    levels = panels.max_levels(*fmt.parameters)
     in_kernel = fmt.storage.itemsize * panels.PANEL + 12 + 8 * levels
     return int(size * (8 * length + 9 + in_kernel) + 8 * count + 4096)  # and Python's own objects
 
@@ -317,10 +317,6 @@ def as_signed(codes: Codes, fmt: Format) -> Codes:
 
 def _signed(code: int, fmt: Format) -> int:
     return code - (1 << fmt.nbits) if code >= fmt.nar else code
-
-
-def _parameters(fmt: Format) -> tuple[int, int, int]:
-    return fmt.nbits, fmt.es, fmt.max_regime or 0
 
 
 def _require_narrow(fmt: Format) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from posit import _explain, _streams, arithmetic, fused, rounding
 from posit._array import PositArray
 from posit._elementary.rounding import round_scaled
-from posit._matmul import Tiers
+from posit._explain import Explanation
 from posit._matmul_operands import carries_products
 from posit._operands import common_format
 from posit._products import LONG
@@ -63,7 +63,7 @@ def _norms(rows: Codes, fmt: Format) -> Codes:
         codes = rounding.certified(norm, norm * ((rows.shape[1] + 8) * 2.0**-53), fmt, exact)
     else:
         codes = np.array([exact(i) for i in range(len(rows))], fmt.storage)
-    _explain.record(Tiers(certified=len(rows) - opened, quire=opened))
+    _explain.record(Explanation(certified=len(rows) - opened, quire=opened))
     return codes
 
 

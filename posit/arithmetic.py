@@ -38,12 +38,12 @@ def add(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     >>> [hex(c) for c in add(np.array([0x4000, 0x5A00], np.uint16), np.uint16([0x4000]), Format(16))]
     ['0x4800', '0x5b00']
     """
-    return _apply(kernels.binary(kernels.ADD, *_parameters(fmt)), (a, b), fmt, 4, out)
+    return _apply(kernels.binary(kernels.ADD, *fmt.parameters), (a, b), fmt, 4, out)
 
 
 def sub(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The difference a - b, rounded once; NaR where either is.  Arguments and errors as for `add`."""
-    return _apply(kernels.binary(kernels.SUB, *_parameters(fmt)), (a, b), fmt, 4, out)
+    return _apply(kernels.binary(kernels.SUB, *fmt.parameters), (a, b), fmt, 4, out)
 
 
 def mul(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
@@ -54,12 +54,12 @@ def mul(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     >>> hex(mul(np.array([0x40E4E1E1], np.uint32), np.array([0x471D6663], np.uint32), Format(32))[0])
     '0x4866eb87'
     """
-    return _apply(kernels.binary(kernels.MUL, *_parameters(fmt)), (a, b), fmt, 4, out)
+    return _apply(kernels.binary(kernels.MUL, *fmt.parameters), (a, b), fmt, 4, out)
 
 
 def div(a: Codes, b: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The quotient a / b, rounded once; NaR where either is or b is 0.  Arguments and errors as for `add`."""
-    return _apply(kernels.binary(kernels.DIV, *_parameters(fmt)), (a, b), fmt, 6, out)
+    return _apply(kernels.binary(kernels.DIV, *fmt.parameters), (a, b), fmt, 6, out)
 
 
 def fma(a: Codes, b: Codes, c: Codes, fmt: Format, out: Codes | None = None) -> Codes:
@@ -67,27 +67,27 @@ def fma(a: Codes, b: Codes, c: Codes, fmt: Format, out: Codes | None = None) -> 
 
     Not in the standard.  Arguments and errors as for `add`.
     """
-    return _apply(kernels.fma(*_parameters(fmt)), (a, b, c), fmt, 8, out)
+    return _apply(kernels.fma(*fmt.parameters), (a, b, c), fmt, 8, out)
 
 
 def sqrt(a: Codes, fmt: Format, out: Codes | None = None) -> Codes:
     """The square root, rounded once; NaR for NaR and negative numbers.  Errors as for `add`."""
-    return _apply(kernels.unary(kernels.SQRT, *_parameters(fmt)), (a,), fmt, 5, out)
+    return _apply(kernels.unary(kernels.SQRT, *fmt.parameters), (a,), fmt, 5, out)
 
 
 def nearest_int(a: Codes, fmt: Format) -> Codes:
     """The nearest integer, ties to even, as a posit; NaR stays.  Errors as for `add`."""
-    return _apply(kernels.unary(kernels.NEAREST_INT, *_parameters(fmt)), (a,), fmt, 3)
+    return _apply(kernels.unary(kernels.NEAREST_INT, *fmt.parameters), (a,), fmt, 3)
 
 
 def ceil(a: Codes, fmt: Format) -> Codes:
     """The smallest integer not below, as a posit; NaR stays.  Errors as for `add`."""
-    return _apply(kernels.unary(kernels.CEIL, *_parameters(fmt)), (a,), fmt, 3)
+    return _apply(kernels.unary(kernels.CEIL, *fmt.parameters), (a,), fmt, 3)
 
 
 def floor(a: Codes, fmt: Format) -> Codes:
     """The largest integer not above, as a posit; NaR stays.  Errors as for `add`."""
-    return _apply(kernels.unary(kernels.FLOOR, *_parameters(fmt)), (a,), fmt, 3)
+    return _apply(kernels.unary(kernels.FLOOR, *fmt.parameters), (a,), fmt, 3)
 
 
 def negate(a: Codes, fmt: Format) -> Codes:
@@ -136,10 +136,6 @@ def compare(relation: Callable[[Any, Any], Any], a: Codes, b: Codes, fmt: Format
     """
     _broadcast_shape((a, b))
     return np.asarray(relation(_signed(a, fmt), _signed(b, fmt)), dtype=np.bool_)
-
-
-def _parameters(fmt: Format) -> tuple[int, int, int]:
-    return fmt.nbits, fmt.es, fmt.max_regime or 0
 
 
 def _signed(codes: Codes, fmt: Format) -> Codes:

@@ -43,6 +43,17 @@ def to_unsigned(codes: Codes, fmt: Format) -> Codes:
     return bare if 8 * fmt.storage.itemsize == fmt.nbits else bare & fmt.storage.type(fmt.code_mask)
 
 
+def to_int64(codes: Codes) -> npt.NDArray[np.int64]:
+    """Codes in C order as int64, as the generic kernels take them: of each only the low nbits count."""
+    stored = np.asarray(codes, order="C")
+    return stored.view(np.int64) if stored.dtype == np.uint64 else stored.astype(np.int64)
+
+
+def from_int64(signed: npt.NDArray[np.int64], fmt: Format) -> Codes:
+    """Unsigned codes of sign-extended ones."""
+    return (signed & np.int64(-1 if fmt.nbits == 64 else fmt.code_mask)).astype(fmt.storage)
+
+
 def decode(codes: Codes, fmt: Format, dtype: npt.DTypeLike = np.float64, out: Floats | None = None) -> Floats:
     """Exact values of codes; NaR gives NaN.
 
@@ -62,7 +73,7 @@ def decode(codes: Codes, fmt: Format, dtype: npt.DTypeLike = np.float64, out: Fl
     flat = _buffers.contiguous(codes).reshape(-1)
     result = destination(out, codes.shape, dtype)
     reals = result.reshape(-1)
-    kernel = convert.decoder(fmt.nbits, fmt.es, fmt.max_regime or 0, flat.dtype, reals.dtype)
+    kernel = convert.decoder(*fmt.parameters, flat.dtype, reals.dtype)
     split(flat.size, flat.size, lambda start, stop: kernel(flat[start:stop], reals[start:stop]))
     return result
 
@@ -88,7 +99,7 @@ def encode(
     flat = _buffers.contiguous(values).reshape(-1)
     result = destination(out, values.shape, storage or fmt.storage)
     codes = result.reshape(-1)
-    kernel = convert.encoder(fmt.nbits, fmt.es, fmt.max_regime or 0, codes.dtype, flat.dtype)
+    kernel = convert.encoder(*fmt.parameters, codes.dtype, flat.dtype)
     split(flat.size, flat.size * 2, lambda start, stop: kernel(flat[start:stop], codes[start:stop]))
     return result
 

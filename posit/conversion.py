@@ -11,7 +11,7 @@ import numpy.typing as npt
 from posit import codec
 from posit._kernels import convert
 from posit._threads import split
-from posit.codec import Codes
+from posit.codec import Codes, from_int64, to_int64
 from posit.errors import CodeError
 from posit.formats import Format
 
@@ -31,8 +31,8 @@ def from_floats(values: Array, fmt: Format) -> Codes:
     flat = np.ascontiguousarray(values.astype(np.float64, copy=False)).reshape(-1)
     out = np.empty(flat.shape, np.int64)
     kernel = convert.encode_wide()
-    _run(lambda i, j: kernel(flat[i:j], out[i:j], *_of(fmt)), flat.size)
-    return _storage(out, fmt).reshape(values.shape)
+    _run(lambda i, j: kernel(flat[i:j], out[i:j], *fmt.parameters), flat.size)
+    return from_int64(out, fmt).reshape(values.shape)
 
 
 def to_floats(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
@@ -51,10 +51,10 @@ def to_floats(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
         values = codec.decode(codes, fmt, np.float64)
     else:
         to_odd = target != np.float64
-        moved = _int64(codes, fmt)
+        moved = to_int64(codes).reshape(-1)
         values = np.empty(moved.shape)
         kernel = convert.decode_wide()
-        _run(lambda i, j: kernel(moved[i:j], values[i:j], to_odd, *_of(fmt)), moved.size)
+        _run(lambda i, j: kernel(moved[i:j], values[i:j], to_odd, *fmt.parameters), moved.size)
         values = values.reshape(codes.shape)
     if target in (np.float64, np.float32, np.float16):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -88,8 +88,8 @@ def from_integers(values: Array, fmt: Format) -> Codes:
     flat = np.ascontiguousarray(wide).reshape(-1)
     out = np.empty(flat.shape, np.int64)
     kernel = convert.encode_integers()
-    _run(lambda i, j: kernel(flat[i:j], unsigned, out[i:j], *_of(fmt)), flat.size)
-    return _storage(out, fmt).reshape(values.shape)
+    _run(lambda i, j: kernel(flat[i:j], unsigned, out[i:j], *fmt.parameters), flat.size)
+    return from_int64(out, fmt).reshape(values.shape)
 
 
 def to_integers(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
@@ -107,11 +107,11 @@ def to_integers(codes: Codes, fmt: Format, dtype: npt.DTypeLike) -> Array:
     if target == np.uint64:
         raise CodeError("posits become int64 or narrower integers, not uint64; use astype(np.int64)")
     info = np.iinfo(target)
-    moved = _int64(codes, fmt)
+    moved = to_int64(codes).reshape(-1)
     out = np.empty(moved.shape, np.int64)
     limits = int(info.min), int(info.max), -(1 << 63) if info.bits == 64 else 1 << (info.bits - 1)
     kernel = convert.to_integers()
-    _run(lambda i, j: kernel(moved[i:j], out[i:j], *limits, *_of(fmt)), moved.size)
+    _run(lambda i, j: kernel(moved[i:j], out[i:j], *limits, *fmt.parameters), moved.size)
     return out.astype(target).reshape(codes.shape)
 
 
@@ -123,24 +123,11 @@ def recode(codes: Codes, source: Format, target: Format) -> Codes:
     """
     if source == target:
         return codes.copy()
-    moved = _int64(codes, source)
+    moved = to_int64(codes).reshape(-1)
     out = np.empty(moved.shape, np.int64)
     kernel = convert.recode()
-    _run(lambda i, j: kernel(moved[i:j], out[i:j], *_of(source), *_of(target)), moved.size)
-    return _storage(out, target).reshape(codes.shape)
-
-
-def _of(fmt: Format) -> tuple[int, int, int]:
-    return fmt.nbits, fmt.es, fmt.max_regime or 0
-
-
-def _int64(codes: Codes, fmt: Format) -> Array:
-    flat = np.ascontiguousarray(codes).reshape(-1)
-    return flat.view(np.int64) if fmt.storage == np.uint64 else flat.astype(np.int64)
-
-
-def _storage(signed: Array, fmt: Format) -> Codes:
-    return (signed & np.int64(-1 if fmt.nbits == 64 else fmt.code_mask)).astype(fmt.storage)
+    _run(lambda i, j: kernel(moved[i:j], out[i:j], *source.parameters, *target.parameters), moved.size)
+    return from_int64(out, target).reshape(codes.shape)
 
 
 def _run(kernel: Any, size: int) -> None:

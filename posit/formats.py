@@ -157,6 +157,11 @@ class Format:
         return (bits + 7) // 8 * 8
 
     @property
+    def parameters(self) -> tuple[int, int, int]:
+        """The format as kernels take it: nbits, es, and the longest regime or 0."""
+        return self.nbits, self.es, self.max_regime or 0
+
+    @property
     def fits_float64(self) -> bool:
         """Whether all values, products, quotients and their rounding errors are normal float64 numbers.
 

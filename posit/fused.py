@@ -37,7 +37,7 @@ def axpy(alpha: float, x: Codes, y: Codes, fmt: Format, out: npt.NDArray[np.inte
     """
     _check(fmt, alpha)
     result = _buffers.empty(x.shape, x.dtype) if out is None else out
-    kernel = fused.axpy(fmt.nbits, fmt.es, fmt.max_regime or 0, x.dtype)
+    kernel = fused.axpy(*fmt.parameters, x.dtype)
     flat_x, flat_y, flat_out = x.reshape(-1), y.reshape(-1), result.reshape(-1)
 
     def run(start: int, stop: int) -> None:
@@ -67,7 +67,7 @@ def momentum_step(mu: float, lr: float, grad: Codes, held: Codes, weights: Codes
     (array([17408], dtype=uint16), array([47104], dtype=uint16))
     """
     _check(fmt, mu, lr)
-    kernel = fused.momentum_step(fmt.nbits, fmt.es, fmt.max_regime or 0, weights.dtype)
+    kernel = fused.momentum_step(*fmt.parameters, weights.dtype)
     parts = [codes.reshape(-1) for codes in (grad, held, weights)]
 
     def run(start: int, stop: int) -> None:

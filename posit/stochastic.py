@@ -54,7 +54,7 @@ def round_stochastic(x: Any, fmt: Format | str, *, seed: int, offset: int = 0) -
         raise FormatError(f"stochastic rounding serves formats of at most 32 bits, got {form}")
     flat = np.ascontiguousarray(values).reshape(-1)
     out = np.empty(flat.shape, np.int64)
-    kernel = kernels.rounder(form.nbits, form.es, form.max_regime or 0)
+    kernel = kernels.rounder(*form.parameters)
     key = np.uint64(_key(int(seed) & _WORD))
 
     def run(start: int, stop: int) -> None:

@@ -15,7 +15,7 @@ import torch
 import ga.product  # noqa: F401  (defines torch.ops.ga)
 from ga.plan import Term, plan_from_key
 from posit import _buffers
-from posit._matmul import Tiers
+from posit._explain import Explanation
 from posit.codec import decode, encode, encode_rational, signed_storage
 from posit.errors import NoRuleError
 from posit.formats import Format
@@ -101,7 +101,7 @@ def _sum_products(
     shape = (len(planes), *(reduced_to[1:] if reduced_to is not None else batch))
     codes = codes.reshape(shape)
     if (observer := current()) is not None:
-        tiers = Tiers(certified=codes.size - len(open_elements), quire=len(open_elements))
+        tiers = Explanation(certified=codes.size - len(open_elements), quire=len(open_elements))
         kept = tuple(operand.codes for operand in operands)
         observer(
             GeometricObservation(
@@ -177,7 +177,7 @@ class GeometricObservation:
     format: Format
     operands: tuple[torch.Tensor, ...]
     result: npt.NDArray[np.integer]
-    tiers: Tiers
+    tiers: Explanation
     open: npt.NDArray[np.int64]
     sums: _Sums
     shape: tuple[int, ...]

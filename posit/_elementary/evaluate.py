@@ -168,7 +168,7 @@ def _fill(
     if fmt.nbits > 32:
         _settle_all(out, np.arange(size), exactly, fmt)
         return out
-    kernel = elementary.certifier(fmt.nbits, fmt.es, fmt.max_regime or 0, storage)
+    kernel = elementary.certifier(*fmt.parameters, storage)
     unsure = np.empty(size, np.uint8)
 
     def run(start: int, stop: int) -> None:

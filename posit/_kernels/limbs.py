@@ -7,7 +7,7 @@ so 2**29 additions fit before `fold` must run (|digit| < 2**29 * 2**33 = 2**62, 
 
 import numpy as np
 
-from posit._kernels.codec import encode_parts, parts
+from posit._kernels.codec import encode_parts
 from posit._kernels.compiled import njit
 
 ADDS_BEFORE_FOLD = 1 << 29
@@ -78,32 +78,3 @@ def to_code(limbs, base, n, es, rs):
     for t in range(top - 2):
         sticky = sticky or limbs[t] != 0
     return encode_parts(negative, scale, significand, sticky, n, es, rs)
-
-
-@njit
-def add_product(limbs, base, a, b, n, es, rs):
-    """Add the exact product of two nonzero real codes with n <= 32."""
-    sign_a, scale_a, significand_a = parts(a, n, es, rs)
-    sign_b, scale_b, significand_b = parts(b, n, es, rs)
-    product = (significand_a >> _THIRTY_TWO) * (significand_b >> _THIRTY_TWO)
-    add(limbs, sign_a != sign_b, product, scale_a + scale_b - 62 - base)
-
-
-@njit
-def dot_codes(a, b, addend, limbs, base, n, es, rs):
-    """Code of the exact dot product of two vectors of codes plus one code, rounded once (the plain quire; n <= 32)."""
-    nar = np.int64(-1) << (n - 1)
-    limbs[:] = 0
-    unfolded = 0
-    for t in range(len(a) + 1):
-        x = np.int64(a[t] if t < len(a) else addend) << (64 - n) >> (64 - n)
-        y = np.int64(b[t] if t < len(a) else 1 << (n - 2)) << (64 - n) >> (64 - n)
-        if x == nar or y == nar:
-            return nar
-        if x != 0 and y != 0:
-            add_product(limbs, base, x, y, n, es, rs)
-            unfolded += 1
-            if unfolded == ADDS_BEFORE_FOLD:
-                fold(limbs)
-                unfolded = 0
-    return to_code(limbs, base, n, es, rs)

@@ -174,24 +174,8 @@ def decode(n, es, rs, width):
     )
     def kernel(codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row):
         decode_lines(
-            codes,
-            at,
-            stride,
-            rows,
-            out,
-            columns,
-            first,
-            last,
-            square,
-            lowest,
-            nar,
-            by_row,
-            n,
-            es,
-            rs,
-            way,
-            one,
-        )
+            codes, at, stride, rows, out, columns, first, last, square, lowest, nar, by_row, n, es, rs, way, one
+        )  # fmt: skip
 
     return kernel
 

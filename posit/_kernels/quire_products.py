@@ -5,6 +5,7 @@ import numpy as np
 
 from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, float_bits
+from posit._kernels.product import lowest_bit
 from posit._kernels.quire import add_at, add_code_product, float_digits, fold, product_digits
 
 LIMIT = 2.0**53  #: below it, in units of the lowest bit, float64 makes no rounding
@@ -19,15 +20,6 @@ _CODES = numba.types.Array(numba.int64, 2, "C", readonly=True)
 _PLANES = numba.types.Array(numba.int64, 3, "A")
 _MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 _INFINITY = np.int64(0x7FF0000000000000)
-
-
-@njit(inline="always")
-def lowest_bit(x):
-    """Bits of the weight of the lowest set bit of a normal float64; those of +infinity for 0."""
-    bits = float_bits(x) & _MAGNITUDE
-    weight = float_bits(bits_float(bits) - bits_float(bits & (bits - 1)))
-    weight = bits if (bits & np.int64(0xFFFFFFFFFFFFF)) == 0 else weight
-    return _INFINITY if bits == 0 else weight
 
 
 @njit(numba.void(_F2, _F1, _F1, _F1, numba.uint8[::1]), nogil=True, cache=True, fastmath={"reassoc", "nsz"})

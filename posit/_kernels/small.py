@@ -16,7 +16,6 @@ from posit._kernels.settle import LANES, settle
 _F = numba.float64[::1]
 _I = numba.int64
 _U = np.uint64
-_UNIT = 2.0**-53
 
 
 @njit(fastmath={"reassoc", "contract", "nsz"})
@@ -82,13 +81,13 @@ def room(m, k, n):
 @cache
 def multiply_small(factors, result, added):
     """Kernel (start, stop, a, a_places, a_row, a_step, b, b_places, b_row, b_step, d, d_places, d_row, d_step,
-    m, k, n, codes, mask, work, bits, limbs, base, slack, marks, counts): products start .. stop of a batch.
+    m, k, n, codes, mask, work, bits, limbs, base, bound, slack, marks, counts): products start .. stop of a batch.
 
     `factors` and `result` are (n, es, rs, width).  Element (i, t) of product p's left factor is
     a[a_places[p] + i * a_row + t * a_step]; one of the two steps is 1 in each factor.  With `added`, d is the addend
-    in float64, NaN for NaR.  Product p goes to codes[p * m * n :].  `work` and `bits` have the sizes of `room`.
-    counts: elements by range, certified, 0, compensated, through the quire; marks, unless empty, gets 1 for the
-    elements that float64 left open.
+    in float64, NaN for NaR.  Product p goes to codes[p * m * n :].  `work` and `bits` have the sizes of `room`;
+    `bound` is the relative error of the sums, `slack` scales that of `settle`.  counts: elements by range,
+    certified, 0, compensated, through the quire; marks, unless empty, gets 1 for those that float64 left open.
     """  # noqa: D205 - the arguments do not fit one line
     (nf, esf, rsf, width_f), (nr, es, rs, width) = factors, result
     way, one = swift.constants(nf, esf, rsf)
@@ -103,16 +102,29 @@ def multiply_small(factors, result, added):
     @njit(
         numba.void(
             *(_I, _I, given, places, _I, _I, given, places, _I, _I, _F, places, _I, _I),
-            *(_I, _I, _I, codes_type, _I, _F, ints, ints, _I, numba.float64, numba.uint8[::1], ints),
+            *(
+                _I,
+                _I,
+                _I,
+                codes_type,
+                _I,
+                _F,
+                ints,
+                ints,
+                _I,
+                numba.float64,
+                numba.float64,
+                numba.uint8[::1],
+                ints,
+            ),
         ),
         nogil=True,
         cache=True,
     )
     def kernel(
         start, stop, a, a_places, a_row, a_step, b, b_places, b_row, b_step, d, d_places, d_row, d_step,
-        m, k, n, codes, mask, work, bits, limbs, base, slack, marks, counts,
+        m, k, n, codes, mask, work, bits, limbs, base, bound, slack, marks, counts,
     ):  # fmt: skip
-        gamma = slack * (k + 4) * _UNIT / (1.0 - (k + 4) * _UNIT) * INFLATE
         values_a, rest = work[: m * k], work[m * k :]
         values_b, rest = rest[: k * n], rest[k * n :]
         turned, rest = rest[: k * n], rest[k * n :]
@@ -166,7 +178,7 @@ def multiply_small(factors, result, added):
                     counts[0] += n
                 else:
                     exact, undecided = certify_row(
-                        row, flags, addend, norm_a[i], norm_b, lowest_a[i], lowest_b, gamma,
+                        row, flags, addend, norm_a[i], norm_b, lowest_a[i], lowest_b, bound,
                         coded, mask, nr, es, rs, small, smallest, largest, shift, added,
                     )  # fmt: skip
                     counts[0] += exact

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from posit._matmul import Tiers
+from posit._explain import Explanation
 from posit.formats import Format
 
 
@@ -34,7 +34,7 @@ class Observation(Protocol):
         """Codes of the result, signed."""
 
     @property
-    def tiers(self) -> Tiers:
+    def tiers(self) -> Explanation:
         """How many elements were settled how."""
 
     @property
@@ -76,7 +76,7 @@ class MatrixObservation:
     format: Format
     operands: tuple[Any, ...]
     result: npt.NDArray[np.integer]
-    tiers: Tiers
+    tiers: Explanation
     open: npt.NDArray[np.int64]
 
     def terms(self, index: int) -> list[tuple[int, ...]]:
@@ -106,7 +106,7 @@ class SumObservation:
     format: Format
     operands: tuple[Any, ...]
     result: npt.NDArray[np.integer]
-    tiers: Tiers
+    tiers: Explanation
     open: npt.NDArray[np.int64]
     rows: npt.NDArray[np.integer]
 

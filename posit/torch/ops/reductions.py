@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posit._matmul import Tiers
+from posit._explain import Explanation
 from posit._streams import sum_codes, sums_codes
 from posit.codec import Codes
 from posit.errors import NoRuleError
@@ -28,7 +28,7 @@ def _sum(
     codes = _sums(to_numpy(x.codes), kept, reduced, 1, x.format)
     if (observer := current()) is not None:
         # every float64 addition of these sums is exact, so that none of them is open
-        tiers, none = Tiers(by_range=codes.size), np.empty(0, np.int64)
+        tiers, none = Explanation(by_range=codes.size), np.empty(0, np.int64)
         rows = _rows(to_numpy(x.codes), kept, reduced)
         observer(SumObservation(str(op), x.format, (x.codes,), codes, tiers, none, rows))
     return wrap(codes.reshape(shape), x.format)
