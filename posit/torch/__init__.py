@@ -1,6 +1,22 @@
 """Posits in PyTorch: `PositTensor`, its operators and autograd."""
 
+from posit.torch.accumulation import GradientSum, gradient_sums
 from posit.torch.ops import observe
-from posit.torch.tensor import PositTensor, posit_tensor, register_rule
+from posit.torch.ops.casts import cast
+from posit.torch.policy import Policy, in_backward, phase
+from posit.torch.tensor import PositTensor, has_rule, posit_tensor, register_function, register_rule
 
-__all__ = ["PositTensor", "observe", "posit_tensor", "register_rule"]
+__all__ = [
+    "GradientSum",
+    "Policy",
+    "PositTensor",
+    "cast",
+    "gradient_sums",
+    "has_rule",
+    "in_backward",
+    "observe",
+    "phase",
+    "posit_tensor",
+    "register_function",
+    "register_rule",
+]

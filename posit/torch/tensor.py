@@ -1,6 +1,8 @@
 """`PositTensor`: integer codes that PyTorch sees as a float32 tensor, with a rule for every operator it answers."""
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self
 
@@ -11,10 +13,13 @@ import torch
 from posit.codec import decode, encode, signed_storage
 from posit.errors import CodeError, FormatError, FormatMismatch, NonFiniteError, NoRuleError
 from posit.formats import Format
+from posit.rounding import certified
+from posit.torch.policy import Policy, in_backward
 
 Rule = Callable[..., Any]
 
 _RULES: dict[Any, Rule] = {}
+_FUNCTIONS: dict[Any, Rule] = {}
 _DTYPES = {"int8": torch.int8, "int16": torch.int16, "int32": torch.int32}
 
 
@@ -29,6 +34,7 @@ class PositTensor(torch.Tensor):
     Args:
         codes: Sign-extended codes, any shape, dtype int8, int16 or int32 as wide as the format's storage.
         fmt: A format of at most 32 bits.
+        policy: In which formats results computed from it are held; without one, in `fmt`.
 
     Views act on the codes and share memory.  Sums and products are exact and rounded once; elementwise operators
     round once.  An operator without a rule raises `NoRuleError`: there is no silent float path, and `to_float` is
@@ -46,9 +52,12 @@ class PositTensor(torch.Tensor):
 
     _codes: torch.Tensor
     _format: Format
+    _policy: Policy | None
 
     @staticmethod
-    def __new__(cls, codes: torch.Tensor, fmt: Format, requires_grad: bool = False) -> Self:
+    def __new__(
+        cls, codes: torch.Tensor, fmt: Format, requires_grad: bool = False, policy: Policy | None = None
+    ) -> Self:
         """Wrap codes without copying them."""
         if fmt.nbits > 32:
             raise FormatError(f"PositTensor holds formats of at most 32 bits, got {fmt}")
@@ -68,6 +77,7 @@ class PositTensor(torch.Tensor):
         )
         self._codes = codes
         self._format = fmt
+        self._policy = policy
         return self
 
     @property
@@ -79,6 +89,19 @@ class PositTensor(torch.Tensor):
     def format(self) -> Format:
         """The posit format."""
         return self._format
+
+    @property
+    def policy(self) -> Policy | None:
+        """In which formats results computed from it are held."""
+        return self._policy
+
+    def like(self, codes: torch.Tensor) -> "PositTensor":
+        """Other codes of the same format and policy."""
+        return PositTensor(codes, self._format, policy=self._policy)
+
+    def values(self) -> npt.NDArray[np.float64]:  # type: ignore[override]  # torch's is for sparse tensors
+        """The exact values as a float64 array of the same shape; NaR is NaN."""
+        return np.asarray(decode(to_numpy(self._codes), self._format, np.float64))
 
     def to_float(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The values as an ordinary tensor: exact in float64; NaR becomes NaN.  Cuts the autograd graph."""
@@ -104,17 +127,17 @@ class PositTensor(torch.Tensor):
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"PositTensor({self.tolist()}, {self._format}{grad})"
 
-    def __tensor_flatten__(self) -> tuple[list[str], dict[str, Format]]:
-        return ["_codes"], {"fmt": self._format}
+    def __tensor_flatten__(self) -> tuple[list[str], dict[str, Any]]:
+        return ["_codes"], {"fmt": self._format, "policy": self._policy}
 
     @staticmethod
     def __tensor_unflatten__(
-        inner: dict[str, torch.Tensor], meta: dict[str, Format], *_: object
+        inner: dict[str, torch.Tensor], meta: dict[str, Any], *_: object
     ) -> "PositTensor":
-        return PositTensor(inner["_codes"], meta["fmt"])
+        return PositTensor(inner["_codes"], meta["fmt"], policy=meta["policy"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PositTensor":
-        copy = PositTensor(self._codes.clone(), self._format)
+        copy = self.like(self._codes.clone())
         result: Any = copy.requires_grad_(self.requires_grad)
         if isinstance(self, torch.nn.Parameter):
             result = torch.nn.Parameter(copy, requires_grad=self.requires_grad)
@@ -126,7 +149,20 @@ class PositTensor(torch.Tensor):
             "a PositTensor is not pickled; save weights with postrain.files.save_weights (safetensors)"
         )
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch documents
+    @classmethod
+    def __torch_function__(  # type: ignore[override]  # torch's stub is wider
+        cls,
+        function: Any,
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Answer whole functions that have a fused rule; all others fall apart into operators."""
+        fused = _FUNCTIONS.get(function)
+        if fused is not None:
+            return fused(*args, **(kwargs or {}))
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]  # torch's stub lacks the operator
@@ -139,7 +175,9 @@ class PositTensor(torch.Tensor):
         """Answer `op` by its rule; an operator without one raises and is named."""
         rule = _RULES.get(op)
         if rule is None:
-            raise NoRuleError(f"{op} has no rule for PositTensor; call .to_float() first to leave posits")
+            raise NoRuleError(
+                f"{op} has no rule for PositTensor{calling_module()}; call .to_float() first to leave posits"
+            )
         return rule(op, *args, **(kwargs or {}))
 
 
@@ -152,6 +190,39 @@ def register_rule(*ops: Any) -> Callable[[Rule], Rule]:
         return rule
 
     return keep
+
+
+def register_function(*functions: Any) -> Callable[[Rule], Rule]:
+    """Decorator: answer these functions of torch (``F.linear``) on PositTensors by ``rule(*args, **kwargs)``.
+
+    The rule runs above autograd, so it brings its own derivative, usually a `torch.autograd.Function`.
+    """
+
+    def keep(rule: Rule) -> Rule:
+        for function in functions:
+            _FUNCTIONS[function] = rule
+        return rule
+
+    return keep
+
+
+def has_rule(op: Any) -> bool:
+    """Whether an operator or a function of torch is answered on PositTensors."""
+    return op in _RULES or op in _FUNCTIONS
+
+
+def calling_module() -> str:
+    """Where a call came from, for messages: `` (in Linear "2.fc")``, or that it is the backward pass."""
+    if in_backward():
+        return " in the backward pass"
+    frame = inspect.currentframe()
+    while frame is not None:
+        module = frame.f_locals.get("self")
+        if isinstance(module, torch.nn.Module):
+            name = getattr(module, "posit_name", "")
+            return f' (in {type(module).__name__} "{name}")' if name else f" (in {type(module).__name__})"
+        frame = frame.f_back
+    return ""
 
 
 def posit_tensor(x: torch.Tensor, fmt: "Format | str", *, requires_grad: bool = False) -> PositTensor:
@@ -192,21 +263,88 @@ def wrap(codes: npt.NDArray[np.integer], fmt: Format) -> PositTensor:
     return PositTensor(torch.from_numpy(codes), fmt)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an operator's result will be."""
+
+    format: Format
+    policy: Policy | None
+
+    def wrap(self, codes: npt.NDArray[np.integer]) -> PositTensor:
+        """Signed codes computed by a kernel as a tensor (no copy)."""
+        return PositTensor(torch.from_numpy(codes), self.format, policy=self.policy)
+
+    def like(self, codes: torch.Tensor) -> PositTensor:
+        """A tensor of codes as a tensor."""
+        return PositTensor(codes, self.format, policy=self.policy)
+
+    def round(
+        self,
+        approximation: npt.NDArray[np.float64],
+        error: npt.NDArray[np.float64],
+        exact: Callable[[int], int],
+    ) -> PositTensor:
+        """Real results, rounded once, from approximations with proven errors: see `posit.rounding.certified`."""
+        return self.wrap(certified(approximation, error, self.format, exact, signed_storage(self.format)))
+
+    def cast(self, x: PositTensor) -> PositTensor:
+        """`x` rounded to the format (exact where it is wide enough)."""
+        if x.format == self.format:
+            return self.like(x.codes)
+        return self.wrap(convert_codes(to_numpy(x.codes), x.format, self.format))
+
+
+def convert_codes(codes: npt.NDArray[np.integer], fmt: Format, to: Format) -> npt.NDArray[np.integer]:
+    """Signed codes of the same values in another format, each rounded once."""
+    return encode(decode(codes, fmt, np.float64), to, signed_storage(to)) if fmt != to else codes
+
+
+def outcome(op: Any, *tensors: Any, loss: bool = False) -> Outcome:
+    """What the result of an operator on these operands is to be: its format and its policy.
+
+    With a policy: the format of activations (of losses, where `loss`) in a forward pass, and of gradients in a
+    backward pass.  Without: the one format that all operands have.
+
+    Raises:
+        FormatMismatch: a floating-point tensor is among the operands; or formats differ where no operand carries a
+            policy; or operands carry different policies.
+    """
+    first = tensors[0]
+    fmt = policy = None
+    for tensor in tensors:
+        if not isinstance(tensor, PositTensor):
+            raise FormatMismatch(
+                f"{op} got a {getattr(tensor, 'dtype', type(tensor).__name__)} operand among PositTensors"
+                f"{calling_module()}; round it with posit_tensor(x, fmt) first"
+            )
+        policy = policy or tensor._policy
+    fmt = first._format
+    if policy is None:
+        if any(tensor._format != fmt for tensor in tensors):
+            names = ", ".join(sorted({tensor._format.name for tensor in tensors}))
+            raise FormatMismatch(
+                f"{op} got operands of formats {names}{calling_module()}; convert them to one format first"
+            )
+        return Outcome(fmt, None)
+    if any(tensor._policy not in (None, policy) for tensor in tensors):
+        raise FormatMismatch(
+            f"{op} got operands from modules with different recipes{calling_module()}; "
+            "cast one with posit.torch.cast(x, like=other)"
+        )
+    if in_backward():
+        return Outcome(policy.gradients, policy)
+    return Outcome(policy.loss if loss else policy.activations, policy)
+
+
 def same_format(op: Any, *tensors: Any) -> Format:
-    """The one format of all operands; every operand must be a PositTensor.
+    """The one format of all operands, which do not differ; every operand must be a PositTensor.
 
     Raises:
         FormatMismatch: formats differ, or a floating-point tensor is among the operands.
     """
-    formats = set()
-    for tensor in tensors:
-        if not isinstance(tensor, PositTensor):
-            raise FormatMismatch(
-                f"{op} got a {getattr(tensor, 'dtype', type(tensor).__name__)} operand among PositTensors; "
-                "round it with posit_tensor(x, fmt) first"
-            )
-        formats.add(tensor.format)
-    if len(formats) != 1:
-        names = ", ".join(sorted(fmt.name for fmt in formats))
+    result = outcome(op, *tensors)
+    if any(tensor._format != tensors[0]._format for tensor in tensors):
+        names = ", ".join(sorted({tensor._format.name for tensor in tensors}))
         raise FormatMismatch(f"{op} got operands of formats {names}; convert them to one format first")
-    return formats.pop()
+    del result
+    return tensors[0]._format  # type: ignore[no-any-return]

@@ -5,45 +5,143 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from posit._matmul import matmul_codes
+from posit.codec import decode, encode, signed_storage
 from posit.errors import NoRuleError
+from posit.formats import Format
+from posit.torch.accumulation import sums_for
 from posit.torch.ops.observe import MatrixObservation, current
-from posit.torch.tensor import PositTensor, register_rule, same_format, to_numpy, wrap
+from posit.torch.ops.reductions import sum_leading
+from posit.torch.tensor import (
+    Outcome,
+    PositTensor,
+    convert_codes,
+    outcome,
+    register_function,
+    register_rule,
+    to_numpy,
+)
 
 aten = torch.ops.aten
 
 
-@register_rule(aten.mm.default)
+@register_rule(aten.mm.default, aten.bmm.default)
 def _mm(op: Any, a: PositTensor, b: PositTensor) -> PositTensor:
-    return _product(op, a, b, None)
+    return product(op, a, b)
 
 
-@register_rule(aten.addmm.default)
+@register_rule(aten.mv.default)
+def _mv(op: Any, a: PositTensor, b: PositTensor) -> PositTensor:
+    return product(op, a, b.unsqueeze(-1)).squeeze(-1)
+
+
+@register_rule(aten.dot.default, aten.vdot.default)
+def _dot(op: Any, a: PositTensor, b: PositTensor) -> PositTensor:
+    return product(op, a.unsqueeze(0), b.unsqueeze(-1)).reshape(())
+
+
+@register_rule(aten.addmm.default, aten.baddbmm.default)
 def _addmm(
     op: Any, addend: PositTensor, a: PositTensor, b: PositTensor, *, beta: float = 1, alpha: float = 1
 ) -> PositTensor:
-    if alpha != 1 or beta != 1 or addend.ndim != 1:
-        raise NoRuleError(f"{op} is exact for a one-dimensional addend with alpha = beta = 1 only")
-    return _product(op, a, b, addend)
+    if alpha != 1 or beta != 1:
+        raise NoRuleError(f"{op} is exact for alpha = beta = 1 only, got alpha={alpha} and beta={beta}")
+    return product(op, a, b, addend)
 
 
-def _product(op: Any, a: PositTensor, b: PositTensor, addend: PositTensor | None) -> PositTensor:
-    fmt = same_format(op, a, b) if addend is None else same_format(op, a, b, addend)
-    operands = [a.codes, b.codes] if addend is None else [a.codes, b.codes, addend.codes.expand(b.shape[1])]
-    arrays = [to_numpy(codes) for codes in operands]
+@register_function(F.linear)
+def linear(x: PositTensor, weight: PositTensor, bias: PositTensor | None = None) -> Any:
+    """``x @ weight.T + bias``: one rounding per result; backward one per gradient, the bias's over the whole batch.
+
+    Args:
+        x: Shape (..., in_features).
+        weight: Shape (out_features, in_features).
+        bias: Shape (out_features,).
+    """
+    return _Linear.apply(x, weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: PositTensor, weight: PositTensor, bias: PositTensor | None) -> PositTensor:
+        ctx.save_for_backward(x, weight)
+        ctx.sums = sums_for(weight), None if bias is None else sums_for(bias)
+        rows = x.flatten(0, -2) if x.ndim != 2 else x
+        if x.ndim == 1:
+            rows = x.unsqueeze(0)
+        return product("linear", rows, weight.t(), bias).view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad: PositTensor) -> Any:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1])
+        to_x = to_weight = to_bias = None
+        if ctx.needs_input_grad[0]:
+            to_x = product("linear", rows, weight).view(x.shape)
+        if ctx.needs_input_grad[1]:
+            inputs = x.reshape(-1, x.shape[-1])
+            if ctx.sums[0] is None:
+                to_weight = product("linear", rows.t(), inputs)
+            else:
+                ctx.sums[0].add_product(rows.t(), inputs)
+        if ctx.needs_input_grad[2]:
+            if ctx.sums[1] is None:
+                to_bias = sum_leading("linear", rows)
+            else:
+                ctx.sums[1].add(rows)
+        return to_x, to_weight, to_bias
+
+
+def product(op: Any, a: PositTensor, b: PositTensor, addend: PositTensor | None = None) -> PositTensor:
+    """``a @ b + addend`` for matrices (..., m, k) and (..., k, n), each element formed exactly and rounded once.
+
+    With a policy that simulates, products are accumulated in float32 instead and rounded to posits afterwards.
+    """
+    result = outcome(op, a, b) if addend is None else outcome(op, a, b, addend)
+    arrays = [to_numpy(a.codes), to_numpy(b.codes)]
+    added = None if addend is None else convert_codes(to_numpy(addend.codes), addend.format, result.format)
+    if result.policy is not None and result.policy.simulate:
+        return _simulated(result, a, b, addend)
     observer = current()
-    product = matmul_codes(
+    found = matmul_codes(
         arrays[0],
         arrays[1],
-        fmt,
-        addend=arrays[2] if addend is not None else None,
+        a.format,
+        right_format=b.format,
+        out_format=result.format,
+        addend=added,
         gemm=_gemm,
         find_open=observer is not None,
     )
-    if observer is not None and product.open is not None:
-        observer(MatrixObservation(str(op), fmt, tuple(operands), product.codes, product.tiers, product.open))
-    return wrap(product.codes, fmt)
+    if (
+        observer is not None
+        and found.open is not None
+        and a.ndim == 2
+        and a.format == b.format == result.format
+    ):
+        codes = [factor.codes for factor in (a, b, addend) if factor is not None]
+        observer(
+            MatrixObservation(str(op), result.format, tuple(codes), found.codes, found.tiers, found.open)
+        )
+    return result.wrap(found.codes)
+
+
+def _simulated(result: Outcome, a: PositTensor, b: PositTensor, addend: PositTensor | None) -> PositTensor:
+    """In float32, rounded to posits afterwards."""
+    x, y = (_float32(factor.codes, factor.format) for factor in (a, b))
+    total = torch.matmul(x, y)
+    if addend is not None:
+        total += _float32(addend.codes, addend.format)
+    return result.wrap(encode(total.numpy(), result.format, signed_storage(result.format)))
+
+
+def _float32(codes: torch.Tensor, fmt: Format) -> torch.Tensor:
+    array = to_numpy(codes)
+    if array.ndim == 2 and array.T.flags.c_contiguous and not array.flags.c_contiguous:
+        return torch.from_numpy(decode(array.T, fmt, np.float32)).t()
+    return torch.from_numpy(decode(array, fmt, np.float32))
 
 
 def _gemm(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> object:

@@ -70,7 +70,7 @@ def current() -> Observer | None:
 
 @dataclass(frozen=True)
 class MatrixObservation:
-    """An exact matrix product ``a @ b (+ addend)``."""
+    """An exact matrix product ``a @ b (+ addend)`` in one format; those of mixed formats are not observed."""
 
     op: str
     format: Format
@@ -85,7 +85,7 @@ class MatrixObservation:
         a, b = self.operands[0][row].tolist(), self.operands[1][:, column].tolist()
         terms: list[tuple[int, ...]] = list(zip(a, b, strict=True))
         if len(self.operands) > 2:
-            terms.append((int(self.operands[2][column]),))
+            terms.append((int(self.operands[2].expand(self.result.shape)[row, column]),))
         return terms
 
     def in_float32(self) -> npt.NDArray[np.integer]:

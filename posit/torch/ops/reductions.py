@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
 from posit._explain import Explanation
+from posit._matmul import matmul_codes
 from posit._streams import sum_codes, sums_codes
-from posit.codec import Codes
+from posit.codec import Codes, decode, encode_rational, signed_storage
 from posit.errors import NoRuleError
 from posit.formats import Format
 from posit.torch.ops.observe import SumObservation, current
-from posit.torch.tensor import PositTensor, register_rule, to_numpy, wrap
+from posit.torch.tensor import PositTensor, convert_codes, outcome, register_rule, to_numpy
 
 aten = torch.ops.aten
 
@@ -25,13 +27,14 @@ def _sum(
     """Exact sum over `dims` (all where None), one rounding."""
     _require_same_dtype(op, dtype)
     kept, reduced, shape = _split_dims(x, dims, keepdim)
-    codes = _sums(to_numpy(x.codes), kept, reduced, 1, x.format)
+    result = outcome(op, x)
+    codes = _sums(x, kept, reduced, 1, result.format)
     if (observer := current()) is not None:
         # every float64 addition of these sums is exact, so that none of them is open
         tiers, none = Explanation(by_range=codes.size), np.empty(0, np.int64)
         rows = _rows(to_numpy(x.codes), kept, reduced)
         observer(SumObservation(str(op), x.format, (x.codes,), codes, tiers, none, rows))
-    return wrap(codes.reshape(shape), x.format)
+    return result.wrap(codes.reshape(shape))
 
 
 @register_rule(aten.mean.default, aten.mean.dim)
@@ -42,7 +45,14 @@ def _mean(
     _require_same_dtype(op, dtype)
     kept, reduced, shape = _split_dims(x, dims, keepdim)
     count = math.prod(x.shape[dim] for dim in reduced)
-    return wrap(_sums(to_numpy(x.codes), kept, reduced, count, x.format).reshape(shape), x.format)
+    result = outcome(op, x)
+    return result.wrap(_sums(x, kept, reduced, count, result.format).reshape(shape))
+
+
+def sum_leading(op: Any, rows: PositTensor) -> PositTensor:
+    """Exact sums over the first dimension of (n, m), each rounded once: gradients of a bias."""
+    result = outcome(op, rows)
+    return result.wrap(_sums(rows, [1], [0], 1, result.format))
 
 
 def mean_codes(rows: Codes, divisor: int, fmt: Format) -> Codes:
@@ -52,14 +62,36 @@ def mean_codes(rows: Codes, divisor: int, fmt: Format) -> Codes:
     return sums_codes(rows, 1, fmt, divisor)
 
 
-def _sums(codes: Codes, kept: list[int], reduced: list[int], divisor: int, fmt: Format) -> Codes:
+def _sums(x: PositTensor, kept: list[int], reduced: list[int], divisor: int, fmt: Format) -> Codes:
     """Sums over dimensions over `divisor`, flat; without a copy where the sum is over all, or over leading ones."""
+    codes = to_numpy(x.codes)
+    if x.format != fmt:
+        return _converting_sums(_rows(codes, kept, reduced), x.format, fmt, divisor)
     if not kept and divisor:
         code = sum_codes(codes.ravel("K"), fmt, divisor)
         return np.array([code - (1 << fmt.nbits) if code >= fmt.nar else code], codes.dtype)
     if divisor and codes.flags.c_contiguous and reduced == list(range(len(reduced))):
         return sums_codes(codes.reshape(math.prod(codes.shape[dim] for dim in reduced), -1), 0, fmt, divisor)
     return mean_codes(_rows(codes, kept, reduced), divisor, fmt)
+
+
+def _converting_sums(rows: Codes, fmt: Format, to: Format, divisor: int) -> Codes:
+    """Exact row sums over `divisor` in another format, each rounded once."""
+    if divisor == 1:
+        one = np.full((rows.shape[1], 1), 1 << (fmt.nbits - 2), rows.dtype)
+        return matmul_codes(rows, one, fmt, out_format=to).codes[:, 0]
+    if fmt.nbits <= to.nbits and (fmt.es, fmt.max_regime) == (to.es, to.max_regime):
+        return mean_codes(convert_codes(rows, fmt, to), divisor, to)
+    nars = np.asarray((rows == -fmt.nar).any(axis=1))
+    values = np.nan_to_num(decode(rows, fmt, np.float64))
+    totals = (sum(map(Fraction, row.tolist()), Fraction(0)) for row in values)
+    codes = [
+        to.nar if nar or not divisor else encode_rational(total / divisor, to)
+        for nar, total in zip(nars, totals, strict=True)
+    ]
+    spare = 8 * signed_storage(to).itemsize - to.nbits
+    signed: Codes = np.array(codes, np.int64).astype(signed_storage(to))
+    return signed << spare >> spare
 
 
 def _rows(codes: Codes, kept: list[int], reduced: list[int]) -> Codes:

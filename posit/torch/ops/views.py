@@ -9,7 +9,7 @@ import torch
 from posit.codec import encode_rational
 from posit.errors import FormatMismatch, NoRuleError
 from posit.formats import Format
-from posit.torch.tensor import PositTensor, register_rule, same_format
+from posit.torch.tensor import PositTensor, outcome, register_rule
 
 aten = torch.ops.aten
 
@@ -41,25 +41,29 @@ aten = torch.ops.aten
     aten._reshape_alias.default,
 )
 def _same_values(op: Any, x: PositTensor, *args: Any, **kwargs: Any) -> PositTensor:
-    return PositTensor(op(x.codes, *args, **kwargs), x.format)
+    return x.like(op(x.codes, *args, **kwargs))
 
 
 @register_rule(aten.unbind.int, aten.split.Tensor, aten.split_with_sizes.default)
 def _parts(op: Any, x: PositTensor, *args: Any, **kwargs: Any) -> list[PositTensor]:
-    return [PositTensor(part, x.format) for part in op(x.codes, *args, **kwargs)]
+    return [x.like(part) for part in op(x.codes, *args, **kwargs)]
 
 
 @register_rule(aten.cat.default, aten.stack.default)
 def _joined(op: Any, tensors: Sequence[PositTensor], *args: Any, **kwargs: Any) -> PositTensor:
-    fmt = same_format(op, *tensors)
-    return PositTensor(op([tensor.codes for tensor in tensors], *args, **kwargs), fmt)
+    parts = [tensor for tensor in tensors if tensor.numel()] or list(tensors)
+    if all(part.format == parts[0].format for part in parts):
+        outcome(op, *parts)
+        return parts[0].like(op([part.codes for part in parts], *args, **kwargs))
+    result = outcome(op, *parts)
+    return result.like(op([result.cast(part).codes for part in parts], *args, **kwargs))
 
 
 @register_rule(aten.zeros_like.default, aten.ones_like.default, aten.empty_like.default)
 def _filled_like(op: Any, x: PositTensor, *, dtype: torch.dtype | None = None, **kwargs: Any) -> PositTensor:
     _require_outward_dtype(op, dtype)
     value = 1.0 if op is aten.ones_like.default else 0.0
-    return PositTensor(torch.full_like(x.codes, scalar_code(value, x.format)), x.format)
+    return x.like(torch.full_like(x.codes, scalar_code(value, x.format)))
 
 
 @register_rule(
@@ -71,8 +75,8 @@ def _new(
     _require_outward_dtype(op, dtype)
     value = 1.0 if op is aten.new_ones.default else 0.0
     if op is aten.new_empty_strided.default:
-        return PositTensor(x.codes.new_empty_strided(size, args[0]).zero_(), x.format)
-    return PositTensor(x.codes.new_full(tuple(size), scalar_code(value, x.format)), x.format)
+        return x.like(x.codes.new_empty_strided(size, args[0]).zero_())
+    return x.like(x.codes.new_full(tuple(size), scalar_code(value, x.format)))
 
 
 @register_rule(aten.zero_.default)
@@ -85,7 +89,12 @@ def _zero(op: Any, x: PositTensor) -> PositTensor:
 def _copy(op: Any, x: PositTensor, source: Any, non_blocking: bool = False) -> PositTensor:
     if not isinstance(x, PositTensor):
         raise FormatMismatch(f"{op} cannot copy posits into a {x.dtype} tensor; use source.to_float()")
-    same_format(op, x, source)
+    if not isinstance(source, PositTensor):
+        raise FormatMismatch(
+            f"{op} got a {source.dtype} source for posits; round it with posit_tensor(x, fmt) first"
+        )
+    if source.format != x.format:
+        raise FormatMismatch(f"{op} got formats {x.format} and {source.format}; cast one first")
     x.codes.copy_(source.codes)
     return x
 
@@ -93,7 +102,7 @@ def _copy(op: Any, x: PositTensor, source: Any, non_blocking: bool = False) -> P
 @register_rule(aten._to_copy.default)
 def _to_copy(op: Any, x: PositTensor, *, dtype: torch.dtype | None = None, **kwargs: Any) -> PositTensor:
     _require_outward_dtype(op, dtype)
-    return PositTensor(x.codes.clone(), x.format)
+    return x.like(x.codes.clone())
 
 
 @register_rule(aten.slice_backward.default)
@@ -102,14 +111,14 @@ def _slice_backward(
 ) -> PositTensor:
     codes = grad.codes.new_zeros(tuple(size))
     aten.slice.Tensor(codes, dim, start, end, step).copy_(grad.codes)
-    return PositTensor(codes, grad.format)
+    return grad.like(codes)
 
 
 @register_rule(aten.select_backward.default)
 def _select_backward(op: Any, grad: PositTensor, size: Sequence[int], dim: int, index: int) -> PositTensor:
     codes = grad.codes.new_zeros(tuple(size))
     codes.select(dim, index).copy_(grad.codes)
-    return PositTensor(codes, grad.format)
+    return grad.like(codes)
 
 
 @register_rule(aten._local_scalar_dense.default)

@@ -1,0 +1,105 @@
+"""Exact sums of parameter gradients over many backward passes: where operators put a gradient instead of rounding it.
+
+While a `gradient_sums` context is open, the fused rules of linear, convolution, embedding, normalization and recurrent
+layers add a parameter's gradient to that parameter's `GradientSum` and return none to autograd.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from posit._array import PositArray
+from posit._quire_array import QuireArray
+from posit.errors import FormatMismatch
+from posit.formats import Format
+from posit.torch.tensor import PositTensor, convert_codes, to_numpy
+
+
+class GradientSum:
+    """The exact gradient of one parameter so far: an array of quires of the parameter's shape.
+
+    Args:
+        parameter: The parameter.
+        fmt: Format of the quires; every term must be exact in it.
+    """
+
+    def __init__(self, parameter: PositTensor, fmt: Format) -> None:
+        self.parameter = parameter
+        self.quires = QuireArray(tuple(parameter.shape), fmt)
+        self.terms = 0  #: how many gradients have been added
+
+    def add_product(self, a: PositTensor, b: PositTensor) -> None:
+        """Add ``a @ b``; the parameter's shape is (m, n), or holds m * n elements in that order."""
+        self.terms += 1
+        self.quires.reshape(a.shape[0], b.shape[1]).matmul_add(self._posits(a), self._posits(b))
+
+    def add(self, terms: PositTensor) -> None:
+        """Add terms of shape (..., *shape of the parameter), summed over what leads."""
+        self.terms += 1
+        codes = self._posits(terms)
+        flat = self.quires.reshape(1, self.quires.size)
+        ones = np.full((1, codes.size // max(self.quires.size, 1)), self._one, self.quires.format.storage)
+        flat.matmul_add(PositArray(ones, self.quires.format), codes.reshape(-1, self.quires.size))
+
+    def add_at(self, index: npt.NDArray[np.int64], terms: PositTensor) -> None:
+        """Add row t of `terms`, shape (count, ...), to row ``index[t]`` of the parameter."""
+        self.terms += 1
+        codes = self._posits(terms)
+        order = np.argsort(index, kind="stable")
+        rows, starts = np.unique(index[order], return_index=True)
+        ends = np.append(starts[1:], len(order))
+        for row, start, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            own = codes[order[start:end]].reshape(end - start, -1)
+            ones = PositArray(np.full((1, end - start), self._one, own.format.storage), own.format)
+            self.quires[row].reshape(1, own.shape[1]).matmul_add(ones, own)
+
+    def add_sum_of_products(self, a: PositTensor, b: PositTensor) -> None:
+        """Add the elementwise products ``a * b`` of shape (..., *shape of the parameter), summed over what leads."""
+        self.terms += 1
+        size = self.quires.size
+        left, right = (self._posits(x).reshape(-1, size) for x in (a, b))
+        flat = self.quires.reshape(size)
+        for one, other in zip(left, right, strict=True):
+            flat.mul_add(one, other)
+
+    @property
+    def _one(self) -> int:
+        return 1 << (self.quires.format.nbits - 2)
+
+    def _posits(self, x: PositTensor) -> PositArray:
+        fmt = self.quires.format
+        if x.format.nbits > fmt.nbits or (x.format.es, x.format.max_regime) != (fmt.es, fmt.max_regime):
+            raise FormatMismatch(f"a gradient in {x.format} cannot be summed exactly in quires of {fmt}")
+        codes = convert_codes(to_numpy(x.codes), x.format, fmt)
+        return PositArray(codes.view(fmt.storage) & fmt.storage.type(fmt.code_mask), fmt)
+
+
+_sums: ContextVar["dict[int, GradientSum] | None"] = ContextVar("gradient_sums", default=None)
+
+
+@contextmanager
+def gradient_sums(
+    parameters: Iterable[PositTensor], fmt: Format | None = None
+) -> Iterator[list[GradientSum]]:
+    """Keep the gradients of these parameters as exact sums in this context.
+
+    Args:
+        parameters: Leaves of the autograd graph.
+        fmt: Format of the quires; by default each parameter's own.
+    """
+    made = [GradientSum(parameter, fmt or parameter.format) for parameter in parameters]
+    token = _sums.set({id(each.parameter): each for each in made})
+    try:
+        yield made
+    finally:
+        _sums.reset(token)
+
+
+def sums_for(parameter: torch.Tensor) -> GradientSum | None:
+    """Where the gradient of a parameter is to be added, or None: then it is rounded and returned to autograd."""
+    sums = _sums.get()
+    return None if sums is None else sums.get(id(parameter))
