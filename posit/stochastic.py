@@ -55,7 +55,7 @@ def round_stochastic(x: Any, fmt: Format | str, *, seed: int, offset: int = 0) -
     flat = np.ascontiguousarray(values).reshape(-1)
     out = np.empty(flat.shape, np.int64)
     kernel = kernels.rounder(*form.parameters)
-    key = np.uint64(_key(int(seed) & _WORD))
+    key = np.uint64(stream_key(int(seed) & _WORD))
 
     def run(start: int, stop: int) -> None:
         kernel(flat[start:stop], key, np.uint64((offset + start) & _WORD), out[start:stop])
@@ -78,7 +78,7 @@ def _as_float64(x: Any) -> np.ndarray[Any, Any]:
     return given.astype(np.float64, copy=False)
 
 
-def _key(seed: int) -> int:
+def stream_key(seed: int) -> int:
     """The seed through SplitMix64's mixer, so that neighbouring seeds give unrelated streams."""
     x = (seed + 0x9E3779B97F4A7C15) & _WORD
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD

@@ -129,6 +129,67 @@ def _compare(options: CompareOptions, bars: "Bars") -> int:
     return 1 if failures(results) else 0
 
 
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file; see examples/configs.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints, logs, weights and figures [runs/NAME].")
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--new", help="Demand a checkpoint in the folder, or refuse one [take what is there]."
+        ),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, before data.dir.")] = None,
+) -> None:
+    """Train as a configuration says; started again, it goes on from its last checkpoint to the same bits."""
+    from postrain.progress import Bars
+
+    bars = Bars()
+    try:
+        _train(config, out, resume, data_dir, bars)
+    except KeyboardInterrupt:
+        _complain(f"interrupted; {_last_checkpoint(bars)}")
+        raise typer.Exit(130) from None
+
+
+def _train(config: Path, out: Path | None, resume: bool | None, data_dir: Path | None, bars: "Bars") -> None:
+    from rich.console import Console
+
+    from postrain.config import with_data_dir
+    from postrain.run import train as run
+
+    checked = with_data_dir(config, data_dir)
+    with bars:
+        outcome = run(checked, out or Path("runs") / config.stem, bars, resume=resume)
+    console = Console()
+    scores = ", ".join(f"{name} {value:.6g}" for name, value in outcome.scores.items())
+    skipped = f"; {outcome.nar} left out for a NaR" if outcome.nar else ""
+    for line in (
+        f"{outcome.fitted.steps} steps{skipped}; on the test data: {scores}",
+        f"weights: SHA-256 {outcome.digest}",
+        f"folder: {outcome.folder}",
+    ):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def coverage(
+    config: Annotated[Path, typer.Argument(help="A TOML file, as of postrain train.")],
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, before data.dir.")] = None,
+) -> None:
+    """List the operators that a network needs and whether posits have them; exit code 1 if one is missing."""
+    from rich.console import Console
+
+    from postrain.config import with_data_dir
+    from postrain.run import covered
+
+    report = covered(with_data_dir(config, data_dir))
+    Console().print(str(report), soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(0 if report.ok else 1)
+
+
 def _errors_on_purpose() -> tuple[type[Exception], ...]:
     """The base errors of our packages, as far as they have been imported: others cannot have been raised."""
     bases: list[type[Exception]] = [PostrainError]

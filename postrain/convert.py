@@ -1,55 +1,231 @@
-"""Turning a float32 model into a posit model, in place."""
+"""Turning a float32 model into a posit model, in place, and back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
-from posit.torch import PositTensor, posit_tensor
+import postrain.optim  # noqa: F401  (stock optimizers on posits are refused from here on)
+from posit.errors import NonFiniteError
+from posit.formats import Format
+from posit.torch import Policy, PositTensor, cast, posit_tensor
+from posit.torch.tensor import convert_codes, to_numpy
 from postrain.errors import RecipeError
 from postrain.recipe import Recipe
 
+_NORMS: tuple[type[nn.Module], ...] = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+_LISTS = (nn.ModuleList, nn.ModuleDict)
+_Tensors = dict[int, tuple[str, Recipe, Any]]
+
 
 def convert(model: nn.Module, recipe: Recipe | str) -> nn.Module:
-    """Round every float32 parameter and buffer of `model` to the recipe's format, in place.
+    """Round every parameter and floating-point buffer of `model` to the recipe's formats, in place.
+
+    Each parameter carries the recipe's policy, which says in which formats results are held.  Parameters that several
+    modules share stay shared.  A module with an override is an island: what enters it is cast to its formats, and what
+    leaves it to those around it, each element rounded once.
+
+    The model takes PositTensors, and floating-point tensors too: those are rounded once to the format of activations,
+    and no gradient flows back to them.  Integer and bool inputs stay as they are.
+
+    A model that was converted before is left alone where the formats agree; elsewhere values are rounded once more,
+    from the posits they are.
 
     Args:
-        model: Any module whose operators have posit rules.  Parameters that several modules share stay shared.
-        recipe: A recipe, or the name of a format for everything.
+        model: Any module whose operators have posit rules.
+        recipe: A recipe, or the name of one: see `Recipe.named`.
 
     Returns:
-        `model` itself.
+        `model` itself; `to_float` is the way back.
 
     Raises:
-        RecipeError: a parameter lies on the meta device, or is neither float32 nor a posit of the format.
+        RecipeError: a parameter lies on the meta device or another one than the CPU, is no float32 or posit tensor,
+            or is shared by modules whose formats differ.
         posit.errors.NonFiniteError: a parameter holds NaN or an infinity.
 
     >>> model = convert(nn.Linear(2, 1), "posit16")
     >>> model.weight.codes.dtype
     torch.int16
+    >>> model(torch.ones(3, 2)).format
+    posit16
     """
-    recipe = Recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = Recipe.named(recipe) if isinstance(recipe, str) else recipe
     if not recipe.is_posit:
+        if recipe.is_simulated:
+            from postrain.simulated import simulate
+
+            return simulate(model, recipe)
         return model
-    done: dict[int, nn.Parameter | PositTensor] = {}
-    for prefix, module in model.named_modules():
-        for group in (module._parameters, module._buffers):
-            for name, tensor in group.items():
-                if tensor is None or not tensor.is_floating_point():
-                    continue
-                if id(tensor) not in done:
-                    done[id(tensor)] = _rounded(f"{prefix}.{name}".lstrip("."), tensor, recipe)
-                group[name] = done[id(tensor)]
+    recipes = {name: recipe.for_module(name) for name, _ in model.named_modules()}
+    planned = _plan(model, recipes)
+    made = {key: _rounded(name, tensor, own) for key, (name, own, tensor) in planned.items()}
+    for _, group, name, tensor in _tensors(model):
+        group[name] = made[id(tensor)]
+    _connect(model, recipe, recipes)
     return model
 
 
-def _rounded(name: str, tensor: torch.Tensor, recipe: Recipe) -> nn.Parameter | PositTensor:
-    if isinstance(tensor, PositTensor) and tensor.format == recipe.format:
-        return tensor
-    if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or isinstance(tensor, PositTensor):
-        raise RecipeError(
-            f"cannot convert {name} ({tensor.dtype} on {tensor.device}) to {recipe.weights}; "
-            "give the model float32 parameters on the CPU first"
-        )
-    rounded = posit_tensor(tensor.detach(), recipe.format)
+def to_float(model: nn.Module) -> nn.Module:
+    """Turn a converted model back into a float32 model, in place.
+
+    Values are exact where the format has at most 24 significant bits, as all up to posit16 have.
+
+    Returns:
+        `model` itself.
+
+    >>> to_float(convert(nn.Linear(2, 1), "posit8")).weight.dtype
+    torch.float32
+    """
+    made: dict[int, Any] = {}
+    for _, group, name, tensor in _tensors(model):
+        if isinstance(tensor, PositTensor):
+            if id(tensor) not in made:
+                real = tensor.to_float()
+                is_parameter = isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(real, tensor.requires_grad) if is_parameter else real
+            group[name] = made[id(tensor)]
+    _disconnect(model)
+    return model
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, torch.Tensor]]:
+    """Module name, the dictionary that holds it, name and tensor, of all parameters and floating-point buffers."""
+    for prefix, module in model.named_modules():
+        for group in (module._parameters, module._buffers):
+            for name, tensor in list(group.items()):
+                if tensor is not None and tensor.is_floating_point():
+                    yield prefix, group, name, tensor
+
+
+def _plan(model: nn.Module, recipes: dict[str, Recipe]) -> _Tensors:
+    """Name, recipe (with the format as `weights`) and tensor of each distinct tensor; all are fit to be converted."""
+    modules = dict(model.named_modules())
+    planned: _Tensors = {}
+    for prefix, _, name, tensor in _tensors(model):
+        own, full = recipes[prefix], f"{prefix}.{name}".lstrip(".")
+        if isinstance(modules[prefix], _NORMS):
+            own = _in_norm_format(own)
+        if id(tensor) in planned:
+            other, theirs, _ = planned[id(tensor)]
+            if (theirs.weights, theirs.policy) != (own.weights, own.policy):
+                raise RecipeError(
+                    f"{full} and {other} are one tensor, shared, with formats that differ; give both one override"
+                )
+            continue
+        if tensor.device.type != "cpu" or (
+            tensor.dtype != torch.float32 and not isinstance(tensor, PositTensor)
+        ):
+            raise RecipeError(
+                f"cannot convert {full} ({tensor.dtype} on {tensor.device}) to {own.weights}; "
+                "give the model float32 parameters on the CPU first"
+            )
+        planned[id(tensor)] = full, own, tensor
+    return planned
+
+
+def _in_norm_format(recipe: Recipe) -> Recipe:
+    return replace(recipe, weights=recipe.norm, overrides=())
+
+
+def _rounded(name: str, tensor: torch.Tensor, recipe: Recipe) -> Any:
+    fmt, policy = recipe.format, recipe.policy
+    if isinstance(tensor, PositTensor):
+        return _reformatted(tensor, fmt, policy)
+    try:
+        rounded = posit_tensor(tensor.detach(), fmt)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{name}: {error}") from error
+    own = PositTensor(rounded.codes, fmt, policy=policy)
     if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(rounded, requires_grad=tensor.requires_grad)
-    return rounded
+        return nn.Parameter(own, requires_grad=tensor.requires_grad)
+    return own
+
+
+def _reformatted(tensor: PositTensor, fmt: Format, policy: Policy) -> PositTensor:
+    """The tensor itself, in another format where that differs; optimizers go on knowing it."""
+    if tensor.format != fmt:
+        codes = convert_codes(to_numpy(tensor.codes), tensor.format, fmt)
+        tensor._codes, tensor._format, tensor.grad = torch.from_numpy(codes), fmt, None
+    tensor._policy = policy
+    return tensor
+
+
+@dataclass(frozen=True)
+class _Hook:
+    """What is registered with modules: moves every posit that goes by to a policy."""
+
+    policy: Policy
+
+    def moved(self, x: Any) -> Any:
+        return cast(x, policy=self.policy) if isinstance(x, PositTensor) else x
+
+
+class _Leave(_Hook):
+    """Forward hook of an island."""
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        return pytree.tree_map(self.moved, output)
+
+
+class _Enter(_Hook):
+    """Forward pre-hook of an island, with keywords."""
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        return pytree.tree_map(self.moved, (args, kwargs))
+
+
+class _Round(_Enter):
+    """Forward pre-hook of the whole model, with keywords: rounds floating-point inputs to activations."""
+
+    def moved(self, x: Any) -> Any:
+        if not isinstance(x, torch.Tensor) or isinstance(x, PositTensor) or not x.is_floating_point():
+            return x
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RecipeError(
+                "a floating-point input that requires grad is rounded, and no gradient comes back to it; "
+                "give posit_tensor(x, fmt, requires_grad=True) instead"
+            )
+        real = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        rounded = posit_tensor(real, self.policy.activations)
+        return PositTensor(rounded.codes, rounded.format, policy=self.policy)
+
+
+def _connect(model: nn.Module, recipe: Recipe, recipes: dict[str, Recipe]) -> None:
+    """Names for messages, hooks of islands and of the model's inputs."""
+    _disconnect(model)
+    named: dict[str, Any] = dict(model.named_modules())
+    for name, module in named.items():
+        module.posit_name = name
+        around = recipes[_caller(name, named)].policy
+        if recipes[name].policy != around and not isinstance(module, _LISTS):
+            module.register_forward_pre_hook(_Enter(recipes[name].policy), with_kwargs=True, prepend=True)
+            module.register_forward_hook(_Leave(around))
+    model.register_forward_pre_hook(_Round(recipe.policy), with_kwargs=True, prepend=True)
+    root: Any = model
+    root.posit_recipe = recipe
+
+
+def _caller(name: str, modules: dict[str, Any]) -> str:
+    """The module around another one, lists left out: they are not called."""
+    name = name.rpartition(".")[0]
+    while name and isinstance(modules.get(name), _LISTS):
+        name = name.rpartition(".")[0]
+    return name if name in modules else ""
+
+
+def _disconnect(model: nn.Module) -> None:
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, _Hook)]:
+                del hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+        for attribute in ("posit_name", "posit_recipe"):
+            module.__dict__.pop(attribute, None)

@@ -25,6 +25,10 @@ class RecipeError(PostrainError, ValueError):
     """A recipe asks for something the model or the optimizer cannot do."""
 
 
+class AccumulationError(PostrainError, RuntimeError):
+    """A gradient was rounded before it could be added to an exact sum."""
+
+
 class MeasurementError(PostrainError, RuntimeError):
     """The process that measures memory failed, or was asked for something it cannot build."""
 

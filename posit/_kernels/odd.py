@@ -13,7 +13,7 @@ from float64's ends: `posit.Format.fits_float64` says so.  Infinities and NaN pa
 import numpy as np
 
 from posit._kernels.compiled import njit
-from posit._kernels.intrinsics import bits_float, float_bits, fma64
+from posit._kernels.intrinsics import bits_float, bits_float32, float32_bits, float_bits, fma64, shr32
 
 
 @njit(inline="always")
@@ -82,3 +82,33 @@ def fma(a, b, c):
     t = total - high
     error = (high - (total - t)) + (first - t)
     return add(total, add(error, second))
+
+
+@njit(inline="always")
+def fma32(a, b, c):
+    """The sum a * b + c as a float32 rounded to odd, for b and c of a format that `posit._kernels.lanes` serves.
+
+    Let t be the sum rounded to float64 and then to float32.  Rounding is monotone, so a boundary between posits, which
+    is a float32 of at most 13 significant bits, lies between the sum and t only where it equals t; all that matters is
+    the sign of the rest a * b + c - t in that case.  c - t = d + e exactly (TwoSum), and the sign is that of
+    fma(a, b, d) + e:
+
+    * If e is 0, fma(a, b, d) is the rest rounded once.
+    * If e is not 0, exponents of c (12 bits) and t differ by 28 or more, in fact by 40: bits of both must reach past
+      53.  Where t is the larger, a * b is near t, and a * b + d is a multiple of 2**-66 |t| below 2**-23 |t|: an exact
+      float64.  Where c is the larger, the sum has cancelled to 2**-39 |c| and is a multiple of 2**-66 |c|, as d + e is,
+      so that again a * b + d is exact.  The last addition rounds once and keeps the sign.
+
+    For 2**-60 <= |a| <= 2**60, or a = 0, nothing leaves float32's range: b is a multiple of 2**-56 and below 2**57; a
+    sum that cancels is a multiple of 2**-123.  NaN stays NaN.
+    """
+    total = np.float32(fma64(a, b, c))
+    near = np.float64(total)
+    d = c - near
+    other = d - c
+    e = (c - (d - other)) + (-near - other)
+    rest = np.int32(float_bits(fma64(a, b, d) + e) >> 32)
+    bits = float32_bits(total)
+    inexact = np.int32(1) if np.int32(rest & np.int32(0x7FFFFFFF)) != np.int32(0) else np.int32(0)
+    toward_zero = np.int32(shr32(np.int32(bits ^ rest), np.int32(31)) & inexact)
+    return bits_float32(np.int32(np.int32(bits - toward_zero) | inexact))

@@ -3,6 +3,7 @@
 from posit.torch.accumulation import GradientSum, gradient_sums
 from posit.torch.ops import observe
 from posit.torch.ops.casts import cast
+from posit.torch.ops.segments import segment_sum
 from posit.torch.policy import Policy, in_backward, phase
 from posit.torch.tensor import PositTensor, has_rule, posit_tensor, register_function, register_rule
 
@@ -19,4 +20,5 @@ __all__ = [
     "posit_tensor",
     "register_function",
     "register_rule",
+    "segment_sum",
 ]

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 
 from posit._array import PositArray
+from posit._matmul_operands import carries_products
 from posit._quire_array import QuireArray
+from posit._segments import add_rows
 from posit.errors import FormatMismatch
 from posit.formats import Format
 from posit.torch.tensor import PositTensor, convert_codes, to_numpy
@@ -32,10 +34,11 @@ class GradientSum:
         self.quires = QuireArray(tuple(parameter.shape), fmt)
         self.terms = 0  #: how many gradients have been added
 
-    def add_product(self, a: PositTensor, b: PositTensor) -> None:
-        """Add ``a @ b``; the parameter's shape is (m, n), or holds m * n elements in that order."""
+    def add_product(self, a: PositTensor, b: PositTensor, rows: slice = slice(None)) -> None:
+        """Add ``a @ b`` to these rows of the parameter, which hold (m, n) elements in that order."""
         self.terms += 1
-        self.quires.reshape(a.shape[0], b.shape[1]).matmul_add(self._posits(a), self._posits(b))
+        part = self.quires if rows == slice(None) else self.quires[rows]
+        part.reshape(a.shape[0], b.shape[1]).matmul_add(self._posits(a), self._posits(b))
 
     def add(self, terms: PositTensor) -> None:
         """Add terms of shape (..., *shape of the parameter), summed over what leads."""
@@ -48,34 +51,42 @@ class GradientSum:
     def add_at(self, index: npt.NDArray[np.int64], terms: PositTensor) -> None:
         """Add row t of `terms`, shape (count, ...), to row ``index[t]`` of the parameter."""
         self.terms += 1
-        codes = self._posits(terms)
-        order = np.argsort(index, kind="stable")
-        rows, starts = np.unique(index[order], return_index=True)
-        ends = np.append(starts[1:], len(order))
-        for row, start, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            own = codes[order[start:end]].reshape(end - start, -1)
-            ones = PositArray(np.full((1, end - start), self._one, own.format.storage), own.format)
-            self.quires[row].reshape(1, own.shape[1]).matmul_add(ones, own)
+        self._require_exact(terms)
+        rows = terms.values().reshape(len(index), -1)
+        add_rows(self.quires, np.ascontiguousarray(index), rows)
 
     def add_sum_of_products(self, a: PositTensor, b: PositTensor) -> None:
         """Add the elementwise products ``a * b`` of shape (..., *shape of the parameter), summed over what leads."""
         self.terms += 1
-        size = self.quires.size
-        left, right = (self._posits(x).reshape(-1, size) for x in (a, b))
-        flat = self.quires.reshape(size)
-        for one, other in zip(left, right, strict=True):
-            flat.mul_add(one, other)
+        size, fmt = self.quires.size, self.quires.format
+        if not carries_products(fmt, fmt):
+            flat = self.quires.reshape(size)
+            for one, other in zip(*(self._posits(x).reshape(-1, size) for x in (a, b)), strict=True):
+                flat.mul_add(one, other)
+            return
+        self._require_exact(a)
+        self._require_exact(b)
+        left, right = (np.ascontiguousarray(x.values().reshape(-1, size)) for x in (a, b))
+        first = np.zeros(len(left), np.int64)
+        high = (right.view(np.int64) & -(1 << 39)).view(np.float64)  # 14 bits: times 28 bits exact in float64
+        for part in (high, right - high):
+            if part.any():
+                add_rows(self.quires.reshape(1, size), first, left * part)
 
     @property
     def _one(self) -> int:
         return 1 << (self.quires.format.nbits - 2)
 
     def _posits(self, x: PositTensor) -> PositArray:
+        self._require_exact(x)
+        fmt = self.quires.format
+        codes = convert_codes(to_numpy(x.codes), x.format, fmt)
+        return PositArray(codes.view(fmt.storage) & fmt.storage.type(fmt.code_mask), fmt)
+
+    def _require_exact(self, x: PositTensor) -> None:
         fmt = self.quires.format
         if x.format.nbits > fmt.nbits or (x.format.es, x.format.max_regime) != (fmt.es, fmt.max_regime):
             raise FormatMismatch(f"a gradient in {x.format} cannot be summed exactly in quires of {fmt}")
-        codes = convert_codes(to_numpy(x.codes), x.format, fmt)
-        return PositArray(codes.view(fmt.storage) & fmt.storage.type(fmt.code_mask), fmt)
 
 
 _sums: ContextVar["dict[int, GradientSum] | None"] = ContextVar("gradient_sums", default=None)
@@ -103,3 +114,8 @@ def sums_for(parameter: torch.Tensor) -> GradientSum | None:
     """Where the gradient of a parameter is to be added, or None: then it is rounded and returned to autograd."""
     sums = _sums.get()
     return None if sums is None else sums.get(id(parameter))
+
+
+def active() -> bool:
+    """Whether a `gradient_sums` context is open: results must not depend on how a batch is cut up."""
+    return _sums.get() is not None

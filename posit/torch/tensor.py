@@ -14,7 +14,7 @@ from posit.codec import decode, encode, signed_storage
 from posit.errors import CodeError, FormatError, FormatMismatch, NonFiniteError, NoRuleError
 from posit.formats import Format
 from posit.rounding import certified
-from posit.torch.policy import Policy, in_backward
+from posit.torch.policy import Policy, in_backward, phase
 
 Rule = Callable[..., Any]
 
@@ -150,7 +150,7 @@ class PositTensor(torch.Tensor):
         )
 
     @classmethod
-    def __torch_function__(  # type: ignore[override]  # torch's stub is wider
+    def __torch_function__(
         cls,
         function: Any,
         types: tuple[type, ...],
@@ -160,6 +160,9 @@ class PositTensor(torch.Tensor):
         """Answer whole functions that have a fused rule; all others fall apart into operators."""
         fused = _FUNCTIONS.get(function)
         if fused is not None:
+            if torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled():
+                with phase(backward=False):  # run again inside a backward pass; autograd.Function hides that
+                    return fused(*args, **(kwargs or {}))
             return fused(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunctionSubclass():
             return function(*args, **(kwargs or {}))

@@ -13,7 +13,8 @@ from postrain.errors import DataError
 class Dataset:
     """Images and their classes, split into training and test data.
 
-    Pixels are float32 in [0, 1], shape ``(n, *shape)``; labels int64 in ``range(classes)``, shape ``(n,)``.
+    Pixels are float32 in [0, 1] (other inputs any finite float32), shape ``(n, *shape)``; labels int64 in
+    ``range(classes)``, shape ``(n,)``.
 
     Raises:
         DataError: The arrays do not fit together, or hold NaN, infinity or an unknown label.
@@ -28,6 +29,7 @@ class Dataset:
     shape: tuple[int, ...]  #: of one image
     license: str
     source: str  #: who made it, or the folder it was read from
+    bounded: bool = True  #: whether inputs are pixels, in [0, 1]
 
     def __post_init__(self) -> None:
         for part, x, y in (("training", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
@@ -51,7 +53,7 @@ class Dataset:
         bad = int(np.count_nonzero(~np.isfinite(x)))
         if bad:
             raise DataError(f"{what} holds {bad} pixels that are NaN or infinite; remove or replace them")
-        if x.min() < 0 or x.max() > 1:
+        if self.bounded and (x.min() < 0 or x.max() > 1):
             raise DataError(
                 f"{what} holds pixels outside [0, 1]: {x.min()} to {x.max()}; divide by the largest pixel"
             )

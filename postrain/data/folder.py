@@ -15,7 +15,7 @@ from postrain.errors import DataError
 LICENSES = {"fashion-mnist": "MIT", "mnist": "CC BY-SA 3.0"}  #: of the data sets that come from a folder
 
 
-class _Arrays(NamedTuple):
+class Arrays(NamedTuple):
     """The four arrays, under the names that ``.npz`` files give them."""
 
     x_train: npt.NDArray[np.generic]
@@ -52,7 +52,7 @@ def load_folder(name: str, data_dir: Path | None) -> Dataset:
     if inner.is_dir():
         return _dataset(name, inner, _read_idx_files(inner))
     if archive.exists():
-        return _dataset(name, archive, _read_npz(archive))
+        return _dataset(name, archive, read_npz(archive))
     if data_dir.name in LICENSES and data_dir.name != name:
         raise DataError(
             f"{data_dir} seems to hold {data_dir.name}, not {name}; name another folder with --data-dir"
@@ -60,7 +60,7 @@ def load_folder(name: str, data_dir: Path | None) -> Dataset:
     return _dataset(name, data_dir, _read_idx_files(data_dir))
 
 
-def _dataset(name: str, source: Path, arrays: _Arrays) -> Dataset:
+def _dataset(name: str, source: Path, arrays: Arrays) -> Dataset:
     return Dataset(
         name=name,
         x_train=_pixels(arrays.x_train, source),
@@ -89,10 +89,10 @@ def _labels(y: npt.NDArray[np.generic], source: Path) -> npt.NDArray[np.int64]:
     return y.astype(np.int64)
 
 
-def _read_idx_files(folder: Path) -> _Arrays:
+def _read_idx_files(folder: Path) -> Arrays:
     wanted = (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
     paths = [(_find_idx(folder, stem, ndim), ndim) for stem, ndim in wanted]  # all there, before any is read
-    return _Arrays(*(read_idx(path, ndim) for path, ndim in paths))
+    return Arrays(*(read_idx(path, ndim) for path, ndim in paths))
 
 
 def _find_idx(folder: Path, stem: str, ndim: int) -> Path:
@@ -105,15 +105,20 @@ def _find_idx(folder: Path, stem: str, ndim: int) -> Path:
     )
 
 
-def _read_npz(path: Path) -> _Arrays:
+def read_npz(path: Path) -> Arrays:
+    """The four arrays of an ``.npz`` file.
+
+    Raises:
+        DataError: it is damaged, or lacks one.
+    """
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is damaged or cut short (no .npz archive); fetch the file again")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in _Arrays._fields if key in archive}
+            arrays = {key: archive[key] for key in Arrays._fields if key in archive}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged or cut short ({error}); fetch the file again") from error
-    missing = [key for key in _Arrays._fields if key not in arrays]
+    missing = [key for key in Arrays._fields if key not in arrays]
     if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(_Arrays._fields)}")
-    return _Arrays(**arrays)
+        raise DataError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(Arrays._fields)}")
+    return Arrays(**arrays)

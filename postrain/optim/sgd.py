@@ -1,31 +1,37 @@
 """Stochastic gradient descent with momentum on posits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
-import torch
-
-from posit.fused import axpy, momentum_step
+from posit.fused import axpy, combination, momentum_step
 from posit.torch import PositTensor
-from postrain.errors import NaRError, RecipeError
+from posit.torch.tensor import to_numpy
+from postrain.optim._base import PositOptimizer, Slot, require, term, write, zeros
 
 
-class SGD(torch.optim.Optimizer):
+class SGD(PositOptimizer):
     """SGD with momentum: m <- mu m + g, then w <- w - lr m, each formed exactly and rounded once.
 
     Args:
         params: As `torch.optim.Optimizer` takes them; with ``model.named_parameters()`` errors name the parameter.
         lr: Learning rate, an exact float64.
         momentum: mu, an exact float64; with 0 no state is kept.
+        nesterov: Step along g + mu m instead of m.
+        weight_decay: Added to the gradient times the weight: g + weight_decay w.
+        options: Formats of the state and ways of rounding: see `postrain.optim.PositOptimizer`.
 
-    The momentum is held in the parameter's format, 2 bytes each in posit16.  The formula is that of torch.optim.SGD
-    (Sutskever et al., ICML 2013, as PyTorch states it) without dampening.
+    The momentum is held in `state_format`, by default the parameter's: 2 bytes each in posit16.  The formula is that of
+    torch.optim.SGD (Sutskever et al., ICML 2013, as PyTorch states it) without dampening.
+
+    Rounding points: the momentum once, over all terms; the weight once, over all terms.
 
     Raises:
         RecipeError: a parameter that is not a PositTensor, or a learning rate or momentum out of range.
-        NaRError: a gradient or an updated weight holds NaR; no parameter is changed then.
+        NaRError: a gradient or a weight holds NaR; no parameter is changed then.
 
-    >>> import posit
+    >>> import posit, torch
     >>> from posit.torch import posit_tensor
     >>> w = torch.nn.Parameter(posit_tensor(torch.tensor([1.0]), posit.posit16))
     >>> optimizer = SGD([("w", w)], lr=0.5, momentum=0.9)
@@ -35,53 +41,55 @@ class SGD(torch.optim.Optimizer):
     [0.0]
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.0) -> None:
-        if not 0 < lr < 2.0**100 or not 0 <= momentum < 1:
-            raise RecipeError(f"SGD needs lr > 0 and 0 <= momentum < 1, got lr={lr} and momentum={momentum}")
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-        self.steps = 0
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if not isinstance(parameter, PositTensor):
-                    raise RecipeError(
-                        "this SGD updates PositTensors; use torch.optim.SGD for float32 parameters"
-                    )
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        **options: Any,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        super().__init__(params, defaults, **options)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient.
+    def _check(self, group: dict[str, Any]) -> None:
+        in_range = 0 <= group["lr"] < 2.0**100 and 0 <= group["momentum"] < 1
+        require(in_range, "SGD", "lr >= 0 and 0 <= momentum < 1", group, "lr", "momentum")
+        require(group["weight_decay"] >= 0, "SGD", "weight_decay >= 0", group, "weight_decay")
+        steps_on = group["momentum"] > 0 or not group["nesterov"]
+        require(steps_on, "SGD", "momentum > 0 for nesterov", group, "momentum")
 
-        Returns:
-            What `closure` returns, if one is given; it is called first, with gradients enabled.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self.steps += 1
-        work = [
-            (group, name, parameter, parameter.grad)
-            for group in self.param_groups
-            for name, parameter in zip(_names(group), group["params"], strict=True)
-            if parameter.grad is not None
-        ]
-        for _, name, _, grad in work:
-            if grad.has_nar():
-                raise NaRError(f"the gradient of {name}", self.steps)
-        for group, _, parameter, grad in work:
-            self._update(group, parameter, grad)
-        return loss
-
-    def _update(self, group: dict[str, Any], parameter: PositTensor, grad: PositTensor) -> None:
-        fmt, lr, momentum = parameter.format, float(group["lr"]), float(group["momentum"])
-        step, weights = grad.codes.contiguous().numpy(), parameter.codes.detach().numpy()
-        if not momentum:
-            axpy(-lr, step, weights, fmt, out=weights)
+    def _update(self, slot: Slot) -> None:
+        group = slot.group
+        lr, momentum, decay = (float(group[key]) for key in ("lr", "momentum", "weight_decay"))
+        if (
+            momentum and "momentum" not in slot.state
+        ):  # the first momentum is the gradient, as in torch.optim.SGD
+            slot.state["momentum"] = zeros(tuple(slot.parameter.shape), self.state_format or slot.parameter.format)
+        plain = not decay and not group["nesterov"] and slot.target.codes.is_contiguous()
+        if self.rounding == "nearest" and plain:
+            self._fused(slot, lr, momentum)
             return
-        state = self.state[parameter]
-        if "momentum" not in state:  # the first momentum is the gradient, as in torch.optim.SGD
-            state["momentum"] = PositTensor(torch.zeros_like(parameter.codes), fmt)
-        momentum_step(momentum, lr, step, state["momentum"].codes.numpy(), weights, fmt)
+        target, gradient, share = slot.target, [term(self._unscale, slot.grad)], Fraction(1)
+        if momentum:
+            held = slot.state["momentum"]
+            pull = [term(decay, target)] if decay else []
+            write(held, combination([term(momentum, held), *gradient, *pull], held.format))
+            gradient = [*gradient, term(momentum, held)] if group["nesterov"] else [term(1.0, held)]
+        if decay and (group["nesterov"] or not momentum):
+            share -= Fraction(lr) * Fraction(decay)
+        step = [replace(each, coefficient=-Fraction(lr) * Fraction(each.coefficient)) for each in gradient]
+        self._add(slot, [term(share, target), *step])
 
-
-def _names(group: dict[str, Any]) -> list[str]:
-    return group.get("param_names") or [f"parameter {index}" for index in range(len(group["params"]))]
+    def _fused(self, slot: Slot, lr: float, momentum: float) -> None:
+        """The plain update, in one pass."""
+        target, grad_format, scale = slot.target, slot.grad.format, 1.0 / self.loss_scale
+        weights = to_numpy(target.codes)
+        if momentum:
+            held: PositTensor = slot.state["momentum"]
+            formats = {"grad_format": grad_format, "held_format": held.format}
+            codes = to_numpy(held.codes)
+            momentum_step(momentum, lr, slot.gradient, codes, weights, target.format, **formats, scale=scale)
+        else:
+            axpy(-lr * scale, slot.gradient, weights, target.format, out=weights, x_format=grad_format)

@@ -38,16 +38,16 @@ def cast(
         fmt = wanted.activations if wanted is not None else (like or x).format
     if fmt == x.format and wanted == x.policy:
         return x
-    result: PositTensor = _Cast.apply(x, fmt, wanted)
+    result: PositTensor = _Cast.apply(x, fmt, wanted)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Cast(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: PositTensor, fmt: Format, policy: Policy | None) -> PositTensor:
+    def forward(ctx: Any, x: Any, fmt: Format, policy: Policy | None) -> Any:
         ctx.back = Outcome(x.policy.gradients if x.policy else x.format, x.policy)
         return Outcome(fmt, policy).cast(x).clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: PositTensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Any) -> Any:
         return ctx.back.cast(grad).clone(), None, None

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from posit._matmul import matmul_codes
 from posit.codec import decode, encode, signed_storage
-from posit.errors import NoRuleError
+from posit.errors import FormatMismatch, NoRuleError
 from posit.formats import Format
 from posit.torch.accumulation import sums_for
 from posit.torch.ops.observe import MatrixObservation, current
@@ -17,7 +17,7 @@ from posit.torch.ops.reductions import sum_leading
 from posit.torch.tensor import (
     Outcome,
     PositTensor,
-    convert_codes,
+    calling_module,
     outcome,
     register_function,
     register_rule,
@@ -34,12 +34,14 @@ def _mm(op: Any, a: PositTensor, b: PositTensor) -> PositTensor:
 
 @register_rule(aten.mv.default)
 def _mv(op: Any, a: PositTensor, b: PositTensor) -> PositTensor:
-    return product(op, a, b.unsqueeze(-1)).squeeze(-1)
+    column = product(op, a, b.like(b.codes.unsqueeze(-1)))
+    return column.like(column.codes.squeeze(-1))
 
 
 @register_rule(aten.dot.default, aten.vdot.default)
 def _dot(op: Any, a: PositTensor, b: PositTensor) -> PositTensor:
-    return product(op, a.unsqueeze(0), b.unsqueeze(-1)).reshape(())
+    one = product(op, a.like(a.codes.unsqueeze(0)), b.like(b.codes.unsqueeze(-1)))
+    return one.like(one.codes.reshape(()))
 
 
 @register_rule(aten.addmm.default, aten.baddbmm.default)
@@ -51,7 +53,7 @@ def _addmm(
     return product(op, a, b, addend)
 
 
-@register_function(F.linear)
+@register_function(functional.linear)
 def linear(x: PositTensor, weight: PositTensor, bias: PositTensor | None = None) -> Any:
     """``x @ weight.T + bias``: one rounding per result; backward one per gradient, the bias's over the whole batch.
 
@@ -60,28 +62,26 @@ def linear(x: PositTensor, weight: PositTensor, bias: PositTensor | None = None)
         weight: Shape (out_features, in_features).
         bias: Shape (out_features,).
     """
-    return _Linear.apply(x, weight, bias)
+    return _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: PositTensor, weight: PositTensor, bias: PositTensor | None) -> PositTensor:
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any) -> Any:
         ctx.save_for_backward(x, weight)
         ctx.sums = sums_for(weight), None if bias is None else sums_for(bias)
-        rows = x.flatten(0, -2) if x.ndim != 2 else x
-        if x.ndim == 1:
-            rows = x.unsqueeze(0)
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
         return product("linear", rows, weight.t(), bias).view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, grad: PositTensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Any) -> Any:
         x, weight = ctx.saved_tensors
-        rows = grad.reshape(-1, grad.shape[-1])
+        rows = grad if grad.ndim == 2 else grad.reshape(-1, grad.shape[-1])
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             to_x = product("linear", rows, weight).view(x.shape)
         if ctx.needs_input_grad[1]:
-            inputs = x.reshape(-1, x.shape[-1])
+            inputs = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
             if ctx.sums[0] is None:
                 to_weight = product("linear", rows.t(), inputs)
             else:
@@ -100,18 +100,19 @@ def product(op: Any, a: PositTensor, b: PositTensor, addend: PositTensor | None 
     With a policy that simulates, products are accumulated in float32 instead and rounded to posits afterwards.
     """
     result = outcome(op, a, b) if addend is None else outcome(op, a, b, addend)
-    arrays = [to_numpy(a.codes), to_numpy(b.codes)]
-    added = None if addend is None else convert_codes(to_numpy(addend.codes), addend.format, result.format)
+    if addend is not None and addend.format != result.format:
+        a, b = _with_addend(op, a, b, addend)
+        addend = None
     if result.policy is not None and result.policy.simulate:
         return _simulated(result, a, b, addend)
     observer = current()
     found = matmul_codes(
-        arrays[0],
-        arrays[1],
+        to_numpy(a.codes),
+        to_numpy(b.codes),
         a.format,
         right_format=b.format,
         out_format=result.format,
-        addend=added,
+        addend=None if addend is None else to_numpy(addend.codes),
         gemm=_gemm,
         find_open=observer is not None,
     )
@@ -126,6 +127,21 @@ def product(op: Any, a: PositTensor, b: PositTensor, addend: PositTensor | None 
             MatrixObservation(str(op), result.format, tuple(codes), found.codes, found.tiers, found.open)
         )
     return result.wrap(found.codes)
+
+
+def _with_addend(
+    op: Any, a: PositTensor, b: PositTensor, addend: PositTensor
+) -> tuple[PositTensor, PositTensor]:
+    """Factors one longer, whose product has a bias of the right factor's format in it: 1 times the bias, exact."""
+    if addend.format != b.format or addend.ndim != 1 or b.ndim != 2:
+        raise FormatMismatch(
+            f"{op} adds {addend.format} of shape {tuple(addend.shape)} to a product with a factor in {b.format}"
+            f"{calling_module()}; give both one format, or cast the addend to that of the result"
+        )
+    ones = a.codes.new_full((*a.shape[:-1], 1), 1 << (a.format.nbits - 2))
+    row = addend.codes.unsqueeze(1)
+    turned = torch.cat([b.codes.t(), row], 1).t()
+    return a.like(torch.cat([a.codes, ones], -1)), b.like(turned)
 
 
 def _simulated(result: Outcome, a: PositTensor, b: PositTensor, addend: PositTensor | None) -> PositTensor:

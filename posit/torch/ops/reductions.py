@@ -26,15 +26,7 @@ def _sum(
 ) -> PositTensor:
     """Exact sum over `dims` (all where None), one rounding."""
     _require_same_dtype(op, dtype)
-    kept, reduced, shape = _split_dims(x, dims, keepdim)
-    result = outcome(op, x)
-    codes = _sums(x, kept, reduced, 1, result.format)
-    if (observer := current()) is not None:
-        # every float64 addition of these sums is exact, so that none of them is open
-        tiers, none = Explanation(by_range=codes.size), np.empty(0, np.int64)
-        rows = _rows(to_numpy(x.codes), kept, reduced)
-        observer(SumObservation(str(op), x.format, (x.codes,), codes, tiers, none, rows))
-    return result.wrap(codes.reshape(shape))
+    return _observed_sums(op, x, *_split_dims(x, dims, keepdim))
 
 
 @register_rule(aten.mean.default, aten.mean.dim)
@@ -51,8 +43,20 @@ def _mean(
 
 def sum_leading(op: Any, rows: PositTensor) -> PositTensor:
     """Exact sums over the first dimension of (n, m), each rounded once: gradients of a bias."""
-    result = outcome(op, rows)
-    return result.wrap(_sums(rows, [1], [0], 1, result.format))
+    return _observed_sums(op, rows, [1], [0], (rows.shape[1],))
+
+
+def _observed_sums(
+    op: Any, x: PositTensor, kept: list[int], reduced: list[int], shape: tuple[int, ...]
+) -> PositTensor:
+    result = outcome(op, x)
+    codes = _sums(x, kept, reduced, 1, result.format)
+    if (observer := current()) is not None and result.format == x.format:
+        # every float64 addition of these sums is exact, so that none of them is open
+        tiers, none = Explanation(by_range=codes.size), np.empty(0, np.int64)
+        rows = _rows(to_numpy(x.codes), kept, reduced)
+        observer(SumObservation(str(op), x.format, (x.codes,), codes, tiers, none, rows))
+    return result.wrap(codes.reshape(shape))
 
 
 def mean_codes(rows: Codes, divisor: int, fmt: Format) -> Codes:

@@ -1,0 +1,122 @@
+"""Exact gradients over any number of backward passes: rounded once at the end, so no split of a batch changes a bit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from posit._quire_division import divided
+from posit.formats import Format
+from posit.torch import GradientSum, PositTensor, gradient_sums
+from postrain.errors import AccumulationError, RecipeError
+
+
+@dataclass
+class Sums:
+    """The sums of one `accumulate` context."""
+
+    divisor: int | None  #: what the sums are divided by when they are rounded; None: by nothing
+    sums: list[GradientSum] = field(repr=False)
+    names: dict[int, str] = field(repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all quires."""
+        return sum(each.quires.nbytes for each in self.sums)
+
+    @property
+    def backward_passes(self) -> int:
+        """The most gradients that any parameter has got: passes, times the places where it is used."""
+        return max((each.terms for each in self.sums), default=0)
+
+
+@contextmanager
+def accumulate(model: nn.Module, divisor: int | None = None) -> Iterator[Sums]:
+    """Sum gradients exactly over all backward passes in this context, and round them once at its end.
+
+    Inside, every parameter's gradient goes into quires, one for each of its elements.  At the normal end each sum,
+    divided by `divisor`, is rounded once into ``parameter.grad``, in the recipe's format of gradients; after an
+    exception nothing is written.
+
+    Losses must be sums (``reduction="sum"``): a mean over a part of the batch is rounded, and depends on the split.
+    The division by the size of the whole batch happens here, after the exact sum.
+
+    Args:
+        model: A converted model.
+        divisor: A whole number, such as the size of the whole batch; may also be set inside, as ``sums.divisor``.
+
+    Raises:
+        RecipeError: the model has no posits; a parameter already has a gradient; a layer in training normalizes by the
+            statistics of its batch, which depend on the split; or formats of one model cannot be summed in one quire.
+        AccumulationError: an operator that does not add to the sums gave a parameter an already rounded gradient.
+
+    >>> from postrain import convert
+    >>> model = convert(nn.Linear(2, 1, bias=False), "posit16")
+    >>> with accumulate(model, divisor=2) as sums:
+    ...     for x in (torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 5.0]])):
+    ...         model(x).sum().backward()
+    >>> model.weight.grad.tolist(), sums.nbytes
+    ([[2.0, 3.5]], 144)
+    """
+    parameters = _parameters(model)
+    _check(model, parameters)
+    fmt = _widest(list(parameters.values()))
+    with gradient_sums(parameters.values(), fmt) as made:
+        sums = Sums(divisor, made, {id(parameter): name for name, parameter in parameters.items()})
+        yield sums
+    rounded = [name for name, parameter in parameters.items() if parameter.grad is not None]
+    if rounded:
+        for parameter in parameters.values():
+            parameter.grad = None
+        raise AccumulationError(
+            f"the gradient of {', '.join(rounded)} was rounded on its way: an operator that uses it does not add to "
+            "exact sums; use it in the layers of torch.nn only, or leave out postrain.accumulate"
+        )
+    for each in made:
+        if each.terms:
+            each.parameter.grad = _gradient(each, 1 if sums.divisor is None else sums.divisor)
+
+
+def _gradient(each: GradientSum, divisor: int) -> PositTensor:
+    policy, fmt = each.parameter.policy, each.parameter.format
+    fmt = fmt if policy is None else policy.gradients
+    if divisor != int(divisor) or divisor < 1:
+        raise RecipeError(f"the divisor of gradient sums must be a whole number of at least 1, got {divisor}")
+    return PositTensor(torch.from_numpy(divided(each.quires, int(divisor), fmt)), fmt, policy=policy)
+
+
+def _parameters(model: nn.Module) -> dict[str, PositTensor]:
+    """Those that gradients are for, by name."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, PositTensor) and parameter.requires_grad:
+            found[name] = parameter
+        elif not isinstance(parameter, PositTensor):
+            raise RecipeError(f"{name} is no PositTensor; postrain.accumulate is for converted models")
+    return found
+
+
+def _check(model: nn.Module, parameters: dict[str, PositTensor]) -> None:
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            raise RecipeError(f"{name} has a gradient already; call optimizer.zero_grad() before postrain.accumulate")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise RecipeError(
+                f'{type(module).__name__} "{name}" normalizes by the statistics of each part of a batch, so gradients '
+                "depend on the split; put it into eval(), or use LayerNorm or GroupNorm"
+            )
+
+
+def _widest(parameters: list[PositTensor]) -> Format | None:
+    """A format in which every factor of every gradient is exact."""
+    formats = {parameter.format for parameter in parameters}
+    for parameter in parameters:
+        if parameter.policy is not None:
+            formats |= {parameter.policy.activations, parameter.policy.gradients, parameter.policy.loss}
+    if len({(fmt.es, fmt.max_regime) for fmt in formats}) > 1:
+        names = ", ".join(sorted(fmt.name for fmt in formats))
+        raise RecipeError(f"gradients of {names} cannot be summed in one kind of quire; use formats of one family")
+    return max(formats, key=lambda fmt: fmt.nbits, default=None)

@@ -1,0 +1,156 @@
+"""Dropout: Philox's known answers, one rounding, and masks that belong to samples."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from posit import posit8, posit16, posit32
+from posit._kernels import philox
+from posit.errors import NoRuleError, ShapeError
+from posit.formats import Format
+from posit.reference import exact
+from posit.torch import Policy, PositTensor, posit_tensor
+from posit.torch.ops.dropout import dropout_keys
+
+# Random123 1.14, tests/kat_vectors: philox4x32, 10 rounds: counter, key, answer
+KNOWN = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
+def test_philox_gives_the_published_answers(
+    counter: tuple[int, ...], key: tuple[int, ...], answer: tuple[int, ...]
+) -> None:
+    import numpy as np
+
+    words = philox.philox(*(np.uint64(word) for word in (*counter, *key)))
+    assert tuple(int(word) for word in words) == answer
+
+
+def random(shape: tuple[int, ...], fmt: Format, seed: int = 0) -> PositTensor:
+    return posit_tensor(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), fmt)
+
+
+def rounded(x: PositTensor, p: float, to: Format) -> list[int]:
+    wanted = []
+    for code in x.codes.reshape(-1).tolist():
+        real = exact.value(code & x.format.code_mask, x.format)
+        found = to.nar if real is None else exact.nearest(real / (1 - Fraction(p)), to)
+        wanted.append(found - (1 << to.nbits) if found >= to.nar else found)
+    return wanted
+
+
+@pytest.mark.parametrize("fmt", [posit8, posit16, posit32, Format(12, 1)], ids=str)
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_kept_elements_are_divided_exactly_and_the_gradient_has_the_same_mask(fmt: Format, p: float) -> None:
+    x = random((8, 31), fmt).requires_grad_()
+    with dropout_keys(1, 2, range(8)):
+        y = functional.dropout(x, p)
+    kept = (y.codes != 0).reshape(-1).tolist()
+    scaled = rounded(x.detach(), p, fmt)  # type: ignore[arg-type]
+    assert y.codes.reshape(-1).tolist() == [
+        code if keep else 0 for code, keep in zip(scaled, kept, strict=True)
+    ]
+    assert abs(sum(kept) / len(kept) - (1 - p)) < 0.12
+    g = random((8, 31), fmt, 1)
+    y.backward(g)
+    assert isinstance(x.grad, PositTensor)
+    back = rounded(g, p, fmt)
+    assert x.grad.codes.reshape(-1).tolist() == [
+        code if keep else 0 for code, keep in zip(back, kept, strict=True)
+    ]
+
+
+def test_the_split_into_micro_batches_changes_no_bit() -> None:
+    x = random((12, 3, 5), posit16)
+
+    def run(rows: slice) -> list[torch.Tensor]:
+        with dropout_keys(7, 3, range(100, 112)[rows]):
+            return [functional.dropout(x[rows], 0.4).codes for _ in range(3)]
+
+    whole = run(slice(0, 12))
+    for parts in ([slice(0, 5), slice(5, 12)], [slice(i, i + 1) for i in range(12)]):
+        joined = [torch.cat(each) for each in zip(*(run(part) for part in parts), strict=True)]
+        assert all(torch.equal(a, b) for a, b in zip(whole, joined, strict=True))
+    assert not torch.equal(whole[0], whole[1])  # each call has its own mask
+
+
+def test_seed_step_sample_and_call_each_change_the_mask() -> None:
+    x = posit_tensor(torch.ones(1, 200), posit16)
+
+    def mask(seed: int = 1, step: int = 1, sample: int = 1, call: int = 0) -> torch.Tensor:
+        with dropout_keys(seed, step, [sample], first_call=call):
+            return functional.dropout(x, 0.5).codes
+
+    assert torch.equal(mask(), mask())
+    others = [mask(seed=2), mask(step=2), mask(sample=2), mask(call=1), mask(sample=2**40 + 1), mask(seed=-1)]
+    assert all(60 < int((mask() != other).sum()) < 140 for other in others)
+
+
+def test_rows_of_heads_belong_to_their_samples() -> None:
+    x = posit_tensor(torch.ones(6, 4, 4), posit16)
+    with dropout_keys(0, 0, [5, 6]):
+        both = functional.dropout(x, 0.5).codes
+    with dropout_keys(0, 0, [6]):
+        second = functional.dropout(x[3:], 0.5).codes
+    assert torch.equal(both[3:], second)
+    with dropout_keys(0, 0, range(4)), pytest.raises(ShapeError, match="got 6 rows.* names 4 samples"):
+        functional.dropout(x, 0.5)
+
+
+def test_outside_a_context_torchs_generator_decides() -> None:
+    x = random((4, 50), posit16)
+    torch.manual_seed(3)
+    first, second = functional.dropout(x), functional.dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(functional.dropout(x).codes, first.codes)
+    assert not torch.equal(first.codes, second.codes)
+
+
+def test_evaluation_ends_and_modules() -> None:
+    x = random((4, 50), posit16)
+    layer = nn.Dropout(0.3)
+    assert layer.eval()(x) is x
+    assert functional.dropout(x, 0.0) is x
+    assert not functional.dropout(x, 1.0).codes.any()
+    assert torch.dropout(x, 0.5, False) is x
+    layer = nn.Dropout(0.3, inplace=True)
+    y = x.clone()
+    assert layer(y) is y
+    assert 0 < int((y.codes == 0).sum()) < 200
+    assert functional.dropout(x[:0], 0.5).shape == (0, 50)
+    nar = PositTensor(torch.full((1, 64), -(1 << 15), dtype=torch.int16), posit16)
+    assert functional.dropout(nar, 0.9).isnan().all()
+    assert functional.dropout(nar, 1.0).isnan().all()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        functional.dropout(x, 1.5)
+
+
+def test_a_policy_gives_the_formats() -> None:
+    policy = Policy(posit8, Format(12, 1), posit16)
+    x = PositTensor(random((6, 20), posit16).codes, posit16, policy=policy).requires_grad_()
+    with dropout_keys(1, 1, range(6)):
+        y = functional.dropout(x, 0.25)
+    kept = (y.codes != 0).reshape(-1).tolist()
+    wanted = [c if k else 0 for c, k in zip(rounded(x.detach(), 0.25, posit8), kept, strict=True)]  # type: ignore[arg-type]
+    assert y.codes.reshape(-1).tolist() == wanted
+    y.sum().backward()
+    assert isinstance(x.grad, PositTensor)
+    assert x.grad.format == Format(12, 1)
+
+
+def test_other_dropouts_are_refused_by_name() -> None:
+    x = random((2, 3, 4, 4), posit16)
+    for layer in (nn.AlphaDropout(0.5), nn.Dropout2d(0.5), nn.FeatureAlphaDropout(0.5)):
+        with pytest.raises(NoRuleError, match="have no rule for PositTensor"):
+            layer(x)
