@@ -60,7 +60,9 @@ def axpy(
     formats = x_format or fmt, y_format or fmt, fmt
     _check(formats, alpha)
     _check_scale(scale)
-    result = _buffers.empty(x.shape, y.dtype if y_format in (None, fmt) else _like(fmt, y)) if out is None else out
+    result = (
+        _buffers.empty(x.shape, y.dtype if y_format in (None, fmt) else _like(fmt, y)) if out is None else out
+    )
     lane = _in_lanes(formats, scale, alpha)
     kernel = fused.axpy(*(f.parameters for f in formats), x.dtype, y.dtype, result.dtype, lane)
     flat_x, flat_y, flat_out = x.reshape(-1), y.reshape(-1), result.reshape(-1)
@@ -178,9 +180,7 @@ def combination(terms: Sequence[Term], fmt: Format, out: Codes | None = None) ->
     return result
 
 
-def combination_stochastic(
-    terms: Sequence[Term], fmt: Format, seed: int, out: Codes | None = None
-) -> Codes:
+def combination_stochastic(terms: Sequence[Term], fmt: Format, seed: int, out: Codes | None = None) -> Codes:
     """As `combination`, rounded stochastically: see `posit.round_stochastic`, element i uses output i of `seed`.
 
     The sum is formed in float64, so probabilities are exact to about 2**-49 of the largest term.
@@ -243,13 +243,13 @@ class _Rows:
         return rows
 
 
-def _product_error(x: Floats, y: Floats) -> Floats:
-    """x * y less its float64, exact (Dekker, A floating-point technique for extending the available precision, 1971)."""
+def _product_error(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Floats:
+    """Products less their float64, exact (Dekker, A floating-point technique for extending precision, 1971)."""
     (a, b), (c, d) = _halves(x), _halves(y)
     return np.asarray(((a * c - x * y) + a * d + b * c) + b * d)
 
 
-def _halves(x: Floats) -> tuple[Floats, Floats]:
+def _halves(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Two numbers of at most 26 bits whose sum is x (Veltkamp)."""
     far = 134217729.0 * x
     high = far - (far - x)
@@ -261,7 +261,9 @@ def _parts(coefficient: float | Fraction) -> list[float]:
     rest, parts = Fraction(coefficient), [float(coefficient)]
     while rest := rest - Fraction(parts[-1]):
         if len(parts) == _PARTS:
-            raise NonFiniteError(f"a coefficient must be a sum of {_PARTS} float64 numbers, got {coefficient}")
+            raise NonFiniteError(
+                f"a coefficient must be a sum of {_PARTS} float64 numbers, got {coefficient}"
+            )
         parts.append(float(rest))
     return parts
 
@@ -292,5 +294,3 @@ def _check(formats: Sequence[Format], *coefficients: float) -> None:
             raise FormatError(
                 f"{fmt} does not fit the float64 carrier of fused updates; use at most 32 bits and es <= 4"
             )
-
-

@@ -89,7 +89,7 @@ def _gradient(each: GradientSum, divisor: int) -> PositTensor:
 
 def _parameters(model: nn.Module) -> dict[str, PositTensor]:
     """Those that gradients are for, by name."""
-    found = {}
+    found: dict[str, PositTensor] = {}
     for name, parameter in model.named_parameters():
         if isinstance(parameter, PositTensor) and parameter.requires_grad:
             found[name] = parameter
@@ -101,7 +101,9 @@ def _parameters(model: nn.Module) -> dict[str, PositTensor]:
 def _check(model: nn.Module, parameters: dict[str, PositTensor]) -> None:
     for name, parameter in parameters.items():
         if parameter.grad is not None:
-            raise RecipeError(f"{name} has a gradient already; call optimizer.zero_grad() before postrain.accumulate")
+            raise RecipeError(
+                f"{name} has a gradient already; call optimizer.zero_grad() before postrain.accumulate"
+            )
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise RecipeError(
@@ -118,5 +120,7 @@ def _widest(parameters: list[PositTensor]) -> Format | None:
             formats |= {parameter.policy.activations, parameter.policy.gradients, parameter.policy.loss}
     if len({(fmt.es, fmt.max_regime) for fmt in formats}) > 1:
         names = ", ".join(sorted(fmt.name for fmt in formats))
-        raise RecipeError(f"gradients of {names} cannot be summed in one kind of quire; use formats of one family")
+        raise RecipeError(
+            f"gradients of {names} cannot be summed in one kind of quire; use formats of one family"
+        )
     return max(formats, key=lambda fmt: fmt.nbits, default=None)

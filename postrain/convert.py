@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,17 +16,18 @@ from posit.torch.tensor import convert_codes, to_numpy
 from postrain.errors import RecipeError
 from postrain.recipe import Recipe
 
-_NORMS: tuple[type[nn.Module], ...] = (
+NORMS: tuple[type[nn.Module], ...] = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
 )
 _LISTS = (nn.ModuleList, nn.ModuleDict)
+Model = TypeVar("Model", bound=nn.Module)
 _Tensors = dict[int, tuple[str, Recipe, Any]]
 
 
-def convert(model: nn.Module, recipe: Recipe | str) -> nn.Module:
+def convert(model: Model, recipe: Recipe | str) -> Model:
     """Round every parameter and floating-point buffer of `model` to the recipe's formats, in place.
 
     Each parameter carries the recipe's policy, which says in which formats results are held.  Parameters that several
@@ -54,16 +55,14 @@ def convert(model: nn.Module, recipe: Recipe | str) -> nn.Module:
     >>> model = convert(nn.Linear(2, 1), "posit16")
     >>> model.weight.codes.dtype
     torch.int16
-    >>> model(torch.ones(3, 2)).format
-    posit16
+    >>> model(torch.ones(3, 2)).format.name
+    'posit16'
     """
     recipe = Recipe.named(recipe) if isinstance(recipe, str) else recipe
     if not recipe.is_posit:
-        if recipe.is_simulated:
-            from postrain.simulated import simulate
+        from postrain.simulated import simulate
 
-            return simulate(model, recipe)
-        return model
+        return simulate(model, recipe) if recipe.is_simulated else model
     recipes = {name: recipe.for_module(name) for name, _ in model.named_modules()}
     planned = _plan(model, recipes)
     made = {key: _rounded(name, tensor, own) for key, (name, own, tensor) in planned.items()}
@@ -73,7 +72,7 @@ def convert(model: nn.Module, recipe: Recipe | str) -> nn.Module:
     return model
 
 
-def to_float(model: nn.Module) -> nn.Module:
+def to_float(model: Model) -> Model:
     """Turn a converted model back into a float32 model, in place.
 
     Values are exact where the format has at most 24 significant bits, as all up to posit16 have.
@@ -84,6 +83,9 @@ def to_float(model: nn.Module) -> nn.Module:
     >>> to_float(convert(nn.Linear(2, 1), "posit8")).weight.dtype
     torch.float32
     """
+    from postrain.simulated import release
+
+    release(model)
     made: dict[int, Any] = {}
     for _, group, name, tensor in _tensors(model):
         if isinstance(tensor, PositTensor):
@@ -111,7 +113,7 @@ def _plan(model: nn.Module, recipes: dict[str, Recipe]) -> _Tensors:
     planned: _Tensors = {}
     for prefix, _, name, tensor in _tensors(model):
         own, full = recipes[prefix], f"{prefix}.{name}".lstrip(".")
-        if isinstance(modules[prefix], _NORMS):
+        if isinstance(modules[prefix], NORMS):
             own = _in_norm_format(own)
         if id(tensor) in planned:
             other, theirs, _ = planned[id(tensor)]

@@ -250,7 +250,7 @@ class Recipe:
         return f"Recipe({', '.join(shown)})"
 
 
-_NAMED: dict[str, dict[str, str]] = {
+_NAMED: dict[str, dict[str, Any]] = {
     "posit8": {"weights": "posit8"},
     "posit12": {"weights": "posit12"},
     "posit16": {"weights": "posit16"},

@@ -30,7 +30,7 @@ def _values(codes, out, n, es, rs, lane):
 
 @njit(forceinline=True)
 def _sum32(alpha, x, y, total, out, n, es, rs, smallest, largest):
-    """out = alpha * x + y in codes, by way of float32 rounded to odd."""
+    """Sums alpha * x + y in codes, by way of float32 rounded to odd."""
     for t in range(len(out)):
         total[t] = odd.fma32(alpha, np.float64(x[t]), np.float64(y[t]))
     for t in range(len(out)):
@@ -39,7 +39,7 @@ def _sum32(alpha, x, y, total, out, n, es, rs, smallest, largest):
 
 @njit(forceinline=True)
 def _sum64(alpha, x, y, out, n, es, rs):
-    """out = alpha * x + y in codes, by way of float64 rounded to odd."""
+    """Sums alpha * x + y in codes, by way of float64 rounded to odd."""
     for t in range(len(out)):
         out[t] = from_float(odd.fma(alpha, x[t], y[t]), n, es, rs)
 
@@ -60,13 +60,17 @@ def axpy(x_format, y_format, format_, x_storage, y_storage, storage, lane):
     `out` may be `x` or `y` where it has their dtype.  `lane`: by way of float32, with scale = 1.
     """
     signature = numba.void(
-        numba.float64, numba.float64, _readonly(x_storage), _readonly(y_storage), numba.from_dtype(storage)[::1]
+        numba.float64,
+        numba.float64,
+        _readonly(x_storage),
+        _readonly(y_storage),
+        numba.from_dtype(storage)[::1],
     )
     n, es, rs = format_
     xn, xes, xrs = x_format
     yn, yes, yrs = y_format
     mask, dtype = code_mask(n, storage), np.dtype(np.int32 if n > 16 else np.int16)
-    small, smallest, largest = carrier.constants(n, es, rs)
+    _, smallest, largest = carrier.constants(n, es, rs)
     x_small, y_small = lanes.serves(*x_format), lanes.serves(*y_format)
     real = np.float32 if lane else np.float64
 
@@ -93,7 +97,7 @@ def axpy(x_format, y_format, format_, x_storage, y_storage, storage, lane):
 
 @cache
 def momentum_step(grad_format, held_format, format_, grad_storage, held_storage, storage, lane):
-    """Kernel (mu, scale, lr, grad, held, weights): in place, held = mu * held + scale * grad, then weights -= lr * held.
+    """Kernel (mu, scale, lr, grad, held, weights), in place: held = mu * held + scale * grad; weights -= lr * held.
 
     Each is formed exactly and rounded once, as two calls of `axpy` would, in one pass.
     """

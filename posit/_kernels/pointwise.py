@@ -15,6 +15,7 @@ _REALS = numba.types.Array(numba.float64, 1, "C", readonly=True)
 RELATIVE = 2.0**-42  #: bound of an inexact slope's relative error
 _REACH = 2.0 * RELATIVE
 _BLOCK = 1024
+MOST = 2.0**1000  #: beyond maxpos of every format that float64 carries
 _LEAST = 2.0**-1000  # below minpos of every format that float64 carries, and still a normal number
 
 
@@ -67,11 +68,13 @@ def choose(storage):
 
 
 @njit(forceinline=True)
-def _nonzero(product, a, b):
-    """A product of nonzero numbers that left float64's range at the lower end: a number below every minpos."""
+def _in_range(product, a, b):
+    """A product of a * b; where it left float64's range, a number beyond every maxpos or below every minpos."""
     vanished = (abs(product) < _LEAST) & (a != 0.0) & (b != 0.0)
     least = _LEAST if (a > 0.0) == (b > 0.0) else -_LEAST
-    return least if vanished else product
+    product = least if vanished else product
+    product = MOST if product > MOST else product
+    return -MOST if product < -MOST else product
 
 
 @cache
@@ -105,7 +108,7 @@ def scaled(n, es, rs, storage, m, es_m, rs_m, storage_m, index_storage):
             for t in range(length):
                 g = carrier.decode(grad[start + t], n, es, rs, small)
                 slope = factors[t]
-                products[t] = _nonzero(odd.mul(g, slope), g, slope)
+                products[t] = _in_range(odd.mul(g, slope), g, slope)
                 factors[t] = _REACH * np.float64(float_bits(slope) & 1)
             for t in range(length):
                 low = products[t] - products[t] * factors[t]

@@ -98,10 +98,13 @@ def sums_in_limbs(places, values, order, starts, base, divisors, lowest, length,
         limbs[:] = 0
         start = base[g, j] if len(base) > 0 else 0.0
         real = start == start
-        add_float(limbs, lowest, start)
+        if real:
+            add_float(limbs, lowest, start)
         for t in range(starts[g], starts[g + 1]):
             value = values[order[t], j]
-            real = real and value == value
+            if value != value:  # add_float takes no NaN
+                real = False
+                break
             add_float(limbs, lowest, value)
         if real and len(divisors) > 0 and divisors[g] != 1:
             divide(limbs, divisors[g])

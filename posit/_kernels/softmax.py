@@ -120,8 +120,7 @@ def softmax(n, es, rs, storage, has_mask):
                     high = max(high, key)
                     low = min(low, key)
             top = _unordered(high)
-            spread = top - _unordered(low)
-            spread = min(spread, -_LOWEST)
+            spread = min(top - _unordered(low), -_LOWEST) if high >= low else 0.0  # nothing counts
             nar = high > np.int64(_INFINITY)
             for j in range(width):
                 distance = max(row[j] - top, _LOWEST)

@@ -65,8 +65,8 @@ class PositOptimizer(torch.optim.Optimizer):
         state_format: Format of moments; by default each parameter's own.
         master_format: Format of a master copy of each parameter in another format: the update is made there, and the
             parameter is the master copy rounded once.
-        rounding: How an updated weight is rounded: ``"nearest"``; ``"stochastic"``, from a counter, so the same in every
-            run from `seed`, step, parameter and element; ``"compensated"``, to nearest, while what was cut off is
+        rounding: How an updated weight is rounded: ``"nearest"``; ``"stochastic"``, from a counter, so the same in
+            every run from `seed`, step, parameter and element; ``"compensated"``, to nearest, while what was cut off is
             kept in `residual_format`, scaled by a power of two, and added to the next update.
         residual_format: See `rounding`.
         seed: See `rounding`.

@@ -100,7 +100,9 @@ class Second:
     @staticmethod
     def of(tensor: PositTensor) -> "Second":
         codes = to_numpy(tensor.codes.contiguous()).reshape(-1)
-        return Second(lambda part: decode(codes[part], tensor.format), lambda i: _exact(codes, tensor.format, i))
+        return Second(
+            lambda part: _values(codes[part], tensor.format), lambda i: _exact(codes, tensor.format, i)
+        )
 
 
 def step_weights(
@@ -165,7 +167,7 @@ class _Step:
         errs by less than 14 units of it, keep * w by 3, and the difference by one of both.
         """
         keep, lr, scale, eps = self.floats
-        w, m = decode(self.weights[part], self.fmt), decode(self.moments[part], self.moment_format)
+        w, m = _values(self.weights[part], self.fmt), _values(self.moments[part], self.moment_format)
         root = np.sqrt(self.second.values(part) * scale)
         root += eps
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -209,7 +211,9 @@ class _Step:
             cut * self.unit,
             error * self.unit,
             fmt,
-            lambda i: self._code(part, i, fmt, Fraction(float(values[i])) - Fraction(float(rest[i])), self.unit),
+            lambda i: self._code(
+                part, i, fmt, Fraction(float(values[i])) - Fraction(float(rest[i])), self.unit
+            ),
             signed_storage(fmt),
         )
         return new, residual
@@ -221,6 +225,10 @@ class _Step:
         i = part.start + index
         w, m = _exact(self.weights, self.fmt, i), _exact(self.moments, self.moment_format, i)
         return self.rate.code(w, m, self.second.exact(i), fmt, less, Fraction(unit))
+
+
+def _values(codes: Codes, fmt: Format) -> Floats:
+    return np.asarray(decode(codes, fmt), np.float64)
 
 
 def _exact(codes: Codes, fmt: Format, index: int) -> Fraction:

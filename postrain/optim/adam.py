@@ -58,12 +58,16 @@ class AdamW(PositOptimizer):
     ) -> None:
         if amsgrad:
             raise RecipeError(f"{type(self).__name__} on posits has no amsgrad; leave it out")
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, **options)
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, **options
+        )
 
     def _check(self, group: dict[str, Any]) -> None:
         name = type(self).__name__
         require(0 <= group["lr"] < 2.0**100, name, "lr >= 0", group, "lr")
-        require(all(0 <= beta < 1 for beta in group["betas"]), name, "betas from 0 to below 1", group, "betas")
+        require(
+            all(0 <= beta < 1 for beta in group["betas"]), name, "betas from 0 to below 1", group, "betas"
+        )
         require(group["eps"] > 0, name, "eps > 0", group, "eps")
         require(group["weight_decay"] >= 0, name, "weight_decay >= 0", group, "weight_decay")
 
@@ -121,7 +125,7 @@ class Adam(AdamW):
 def _first_moment(
     m: PositTensor, beta: float, scale: Fraction, grad: PositTensor, pull: Fraction, target: PositTensor
 ) -> None:
-    """m <- beta m + (1 - beta) (scale g + pull w), one rounding."""
+    """First moment: m <- beta m + (1 - beta) (scale g + pull w), one rounding."""
     share = complement(beta)
     terms = [term(beta, m), term(share * scale, grad)]
     if pull:
@@ -132,7 +136,7 @@ def _first_moment(
 def _second_moment(
     v: PositTensor, beta: float, scale: Fraction, grad: PositTensor, pull: Fraction, target: PositTensor
 ) -> None:
-    """v <- beta v + (1 - beta) (scale g + pull w)**2, one rounding."""
+    """Second moment: v <- beta v + (1 - beta) (scale g + pull w)**2, one rounding."""
     share = complement(beta)
     terms = [term(beta, v), term(share * scale**2, grad, times=grad)]
     if pull:

@@ -51,7 +51,7 @@ def clip_grad_norm_(
     >>> w = torch.nn.Parameter(posit_tensor(torch.zeros(2), "posit16"))
     >>> w.grad = posit_tensor(torch.tensor([3.0, 4.0]), "posit16")
     >>> clip_grad_norm_([w], 1.0), w.grad.tolist()
-    (PositTensor(5.0, posit16), [0.5999755859375, 0.7999267578125])
+    (PositTensor(5.0, posit16), [0.60009765625, 0.800048828125])
     """
     if norm_type not in (2.0, math.inf):
         raise NoRuleError(f"clip_grad_norm_ on posits takes the norms 2 and infinity, got {norm_type}")

@@ -53,7 +53,9 @@ class Lion(PositOptimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         require(0 <= group["lr"] < 2.0**100, "Lion", "lr >= 0", group, "lr")
-        require(all(0 <= beta < 1 for beta in group["betas"]), "Lion", "betas from 0 to below 1", group, "betas")
+        require(
+            all(0 <= beta < 1 for beta in group["betas"]), "Lion", "betas from 0 to below 1", group, "betas"
+        )
         require(group["weight_decay"] >= 0, "Lion", "weight_decay >= 0", group, "weight_decay")
 
     def _update(self, slot: Slot) -> None:
@@ -70,5 +72,7 @@ class Lion(PositOptimizer):
     def _signs(codes: Codes, slot: Slot) -> Codes:
         """-1, 0 or 1 in codes of the target's format."""
         fmt = slot.target.format
-        one: Codes = np.sign(codes).astype(signed_storage(fmt)) * signed_storage(fmt).type(1 << (fmt.nbits - 2))
+        one: Codes = np.sign(codes).astype(signed_storage(fmt)) * signed_storage(fmt).type(
+            1 << (fmt.nbits - 2)
+        )
         return one

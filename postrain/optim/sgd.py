@@ -66,7 +66,9 @@ class SGD(PositOptimizer):
         if (
             momentum and "momentum" not in slot.state
         ):  # the first momentum is the gradient, as in torch.optim.SGD
-            slot.state["momentum"] = zeros(tuple(slot.parameter.shape), self.state_format or slot.parameter.format)
+            slot.state["momentum"] = zeros(
+                tuple(slot.parameter.shape), self.state_format or slot.parameter.format
+            )
         plain = not decay and not group["nesterov"] and slot.target.codes.is_contiguous()
         if self.rounding == "nearest" and plain:
             self._fused(slot, lr, momentum)

@@ -42,7 +42,10 @@ def test_combinations_round_the_exact_sum_once(fmt: Format, beta: float) -> None
     x, y = numbers(fmt, 1), numbers(fmt, 2)
     share = 1 - Fraction(beta)
     got = combination([Term(beta, x, fmt), Term(share, y, fmt)], fmt)
-    wanted = [nearest(Fraction(beta) * a + share * b, fmt) for a, b in zip(values(x, fmt), values(y, fmt), strict=True)]
+    wanted = [
+        nearest(Fraction(beta) * a + share * b, fmt)
+        for a, b in zip(values(x, fmt), values(y, fmt), strict=True)
+    ]
     assert got.tolist() == wanted
 
 
@@ -79,7 +82,9 @@ def test_formats_may_differ_and_nar_spreads() -> None:
     assert combination([Term(0.0, nar, posit8)], posit8).tolist() == [-128, 0]
 
 
-@pytest.mark.parametrize("formats", [(posit8, posit16, posit16), (posit16, posit8, posit16), (posit16, posit32, posit8)])
+@pytest.mark.parametrize(
+    "formats", [(posit8, posit16, posit16), (posit16, posit8, posit16), (posit16, posit32, posit8)]
+)
 @pytest.mark.parametrize(("alpha", "scale"), [(0.9, 1.0), (-0.1, 2.0**-7), (1e-30, 1.0)])
 def test_axpy_of_mixed_formats(formats: tuple[Format, Format, Format], alpha: float, scale: float) -> None:
     x_format, y_format, fmt = formats
@@ -93,24 +98,34 @@ def test_axpy_of_mixed_formats(formats: tuple[Format, Format, Format], alpha: fl
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
 @pytest.mark.parametrize("alpha", [0.9, -0.01, 1 + 2.0**-52, 2.0**-59, 2.0**59 / 3, 1.0])
 def test_sums_that_cancel_lie_on_boundaries_or_are_far_apart(fmt: Format, alpha: float) -> None:
-    """x against the posits nearest to -alpha x, their neighbours, and a permutation."""
+    """Terms x against the posits nearest to -alpha x, their neighbours, and a permutation."""
     x = numbers(fmt, 10)
     near = [nearest(-Fraction(alpha) * a, fmt) for a in values(x, fmt)]
     rng = np.random.default_rng(0)
-    for y in (np.array(near), np.clip(np.array(near) + rng.integers(-1, 2, len(near)), -fmt.maxpos, fmt.maxpos), x[::-1]):
+    for y in (
+        np.array(near),
+        np.clip(np.array(near) + rng.integers(-1, 2, len(near)), -fmt.maxpos, fmt.maxpos),
+        x[::-1],
+    ):
         codes = np.ascontiguousarray(y).astype(x.dtype)
         pairs = zip(values(x, fmt), values(codes, fmt), strict=True)
-        assert axpy(alpha, x, codes, fmt).tolist() == [nearest(Fraction(alpha) * a + b, fmt) for a, b in pairs]
+        assert axpy(alpha, x, codes, fmt).tolist() == [
+            nearest(Fraction(alpha) * a + b, fmt) for a, b in pairs
+        ]
 
 
-@pytest.mark.parametrize("formats", [(posit16,) * 3, (posit8, posit16, posit16), (posit8, posit16, posit8), (posit32,) * 3])
+@pytest.mark.parametrize(
+    "formats", [(posit16,) * 3, (posit8, posit16, posit16), (posit8, posit16, posit8), (posit32,) * 3]
+)
 @pytest.mark.parametrize("scale", [1.0, 0.125])
 def test_a_momentum_step_is_two_sums(formats: tuple[Format, Format, Format], scale: float) -> None:
     grad_format, held_format, fmt = formats
     grad, held, weights = (numbers(each, seed, 700) for seed, each in enumerate(formats, 20))
     new_held = axpy(0.9, held, grad, held_format, x_format=held_format, y_format=grad_format, scale=scale)
     new_weights = axpy(-0.01, new_held, weights, fmt, x_format=held_format)
-    momentum_step(0.9, 0.01, grad, held, weights, fmt, grad_format=grad_format, held_format=held_format, scale=scale)
+    momentum_step(
+        0.9, 0.01, grad, held, weights, fmt, grad_format=grad_format, held_format=held_format, scale=scale
+    )
     assert held.tolist() == new_held.tolist()
     assert weights.tolist() == new_weights.tolist()
 
@@ -124,7 +139,10 @@ def test_stochastic_sums_are_right_on_average_and_follow_from_the_seed() -> None
     assert float((got == 65).mean()) == pytest.approx(0.01 / step, abs=0.02)
     assert got.tolist() == combination_stochastic(terms, posit8, seed=3).tolist()
     assert got.tolist() != combination_stochastic(terms, posit8, seed=4).tolist()
-    assert combination_stochastic([Term(1.0, numbers(posit16, 1), posit16)], posit16, 0).tolist() == numbers(posit16, 1).tolist()
+    assert (
+        combination_stochastic([Term(1.0, numbers(posit16, 1), posit16)], posit16, 0).tolist()
+        == numbers(posit16, 1).tolist()
+    )
 
 
 def test_what_cannot_be_exact_is_refused() -> None:
@@ -135,7 +153,6 @@ def test_what_cannot_be_exact_is_refused() -> None:
         axpy(1.0, one, one, posit16, scale=3.0)
     with pytest.raises(ShapeError, match="must have one shape"):
         combination([Term(1.0, one, posit16), Term(1.0, one.repeat(2), posit16)], posit16)
+    wide, code = Format(32, 4), np.array([1], np.int32)
     with pytest.raises(FormatError, match="leave the float64 carrier"):
-        wide = Format(32, 4)
-        code = np.array([1], np.int32)
         combination([Term(1.0, code, wide, (code, wide))], wide)

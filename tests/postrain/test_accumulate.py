@@ -2,6 +2,7 @@
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ class Tied(nn.Module):
         self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6, bias=False)
         self.second.weight = self.first.weight
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         return self.second(torch.relu(self.first(x)))
 
 
@@ -41,7 +42,9 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 6))
 
 
-def gradients(model: nn.Module, split: list[int], order: str = "forward", divisor: int = 64) -> list[list[int]]:
+def gradients(
+    model: nn.Module, split: list[int], order: str = "forward", divisor: int = 64
+) -> list[list[int]]:
     generator = torch.Generator().manual_seed(2)
     x, y = torch.randn(64, 6, generator=generator), torch.randint(0, 6, (64,), generator=generator)
     for parameter in model.parameters():
@@ -56,7 +59,9 @@ def gradients(model: nn.Module, split: list[int], order: str = "forward", diviso
     return [posit(parameter.grad).codes.reshape(-1).tolist() for parameter in model.parameters()]
 
 
-@pytest.mark.parametrize("recipe", [Recipe("posit16"), Recipe("posit8", gradients="posit16", loss="posit16")], ids=str)
+@pytest.mark.parametrize(
+    "recipe", [Recipe("posit16"), Recipe("posit8", gradients="posit16", loss="posit16")], ids=str
+)
 @pytest.mark.parametrize("make", [mlp, Tied])
 @pytest.mark.parametrize("divisor", [64, 60])
 def test_the_split_changes_no_bit(recipe: Recipe, make: type[nn.Module], divisor: int) -> None:
@@ -95,9 +100,14 @@ def test_a_sum_is_divided_exactly_and_rounded_once(divisor: int) -> None:
     from posit.torch import posit_tensor
 
     columns = posit_tensor(x, posit16).to_float(torch.float64)
-    wanted = [exact.nearest(sum((Fraction(v) for v in columns[:, j].tolist()), Fraction(0)) / divisor, posit16) for j in range(3)]
+    wanted = [
+        exact.nearest(sum((Fraction(v) for v in columns[:, j].tolist()), Fraction(0)) / divisor, posit16)
+        for j in range(3)
+    ]
     assert [code & 0xFFFF for code in posit(model.weight.grad).codes[0].tolist()] == wanted
-    assert [code & 0xFFFF for code in posit(model.bias.grad).codes.tolist()] == [exact.nearest(Fraction(7, divisor), posit16)] * 2
+    assert [code & 0xFFFF for code in posit(model.bias.grad).codes.tolist()] == [
+        exact.nearest(Fraction(7, divisor), posit16)
+    ] * 2
 
 
 def test_division_of_quires_keeps_nar_zero_and_small_negative_sums() -> None:
@@ -136,7 +146,7 @@ def test_a_gradient_rounded_on_its_way_is_an_error_that_names_the_parameter() ->
             self.layer = nn.Linear(2, 2)
             self.offset = nn.Parameter(torch.ones(2))
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: torch.Tensor) -> Any:
             return self.layer(x) + self.offset
 
     model = convert(Scaled(), "posit16")
@@ -155,13 +165,19 @@ def test_what_cannot_be_summed_is_refused() -> None:
         pass
     model = convert(nn.Linear(2, 2), "posit16")
     model(torch.ones(1, 2)).sum().backward()
-    with pytest.raises(RecipeError, match="weight has a gradient already; call optimizer.zero_grad"), accumulate(model):
+    with (
+        pytest.raises(RecipeError, match="weight has a gradient already; call optimizer.zero_grad"),
+        accumulate(model),
+    ):
         pass
     norm = convert(nn.Sequential(nn.BatchNorm1d(2)), "posit16")
     with pytest.raises(RecipeError, match='BatchNorm1d "0" normalizes by the statistics'), accumulate(norm):
         pass
     mixed = convert(nn.Linear(2, 2), Recipe("posit16", gradients="bposit16"))
-    with pytest.raises(RecipeError, match="gradients of bposit16, posit16 cannot be summed"), accumulate(mixed):
+    with (
+        pytest.raises(RecipeError, match="gradients of bposit16, posit16 cannot be summed"),
+        accumulate(mixed),
+    ):
         pass
     other = convert(nn.Linear(2, 2), "posit16")
 

@@ -1,6 +1,7 @@
 """Conversion in place and back: ties, norms, islands, inputs, copies."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def posit(x: object) -> PositTensor:
     return x
 
 
-def network() -> nn.Sequential:
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(4, 6), nn.ReLU(), nn.Sequential(nn.Linear(6, 6), nn.ReLU()), nn.Linear(6, 3)
@@ -29,7 +30,7 @@ def network() -> nn.Sequential:
 
 
 def test_parameters_carry_format_and_policy_and_norms_their_own_format() -> None:
-    model = convert(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.BatchNorm1d(3)), MIXED)
+    model: Any = convert(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.BatchNorm1d(3)), MIXED)
     formats = {name: posit(tensor).format for name, tensor in model.named_parameters()}
     assert formats == {"0.weight": posit8, "0.bias": posit8} | {
         f"{i}.{n}": posit16 for i in (1, 2) for n in ("weight", "bias")
@@ -41,7 +42,7 @@ def test_parameters_carry_format_and_policy_and_norms_their_own_format() -> None
 
 
 def test_floating_inputs_are_rounded_once_and_posits_taken_as_they_are() -> None:
-    model = convert(network(), "posit16")
+    model: Any = convert(network(), "posit16")
     x = torch.randn(5, 4)
     assert torch.equal(posit(model(x)).codes, posit(model(posit_tensor(x, posit16))).codes)
     assert torch.equal(posit(model(x.double())).codes, posit(model(x)).codes)
@@ -55,7 +56,7 @@ def test_an_island_computes_in_its_own_formats_and_hands_back_those_around_it() 
     recipe = Recipe(
         "posit8", overrides={"2": {"weights": "posit16", "activations": "posit16", "gradients": "posit16"}}
     )
-    model = convert(network(), recipe)
+    model: Any = convert(network(), recipe)
     seen: dict[str, PositTensor] = {}
     model[2][0].register_forward_hook(lambda m, a, out: seen.update(inner=out))
     model[2].register_forward_hook(lambda m, a, out: seen.update(outer=out))
@@ -80,14 +81,14 @@ def test_islands_in_module_lists_are_entered() -> None:
                 x = block(x)
             return x
 
-    model = convert(
+    model: Any = convert(
         Blocks(), Recipe("posit8", overrides={"blocks": {"weights": "posit16", "activations": "posit16"}})
     )
     assert posit(model(torch.ones(1, 2))).format == posit8
 
 
 def test_tied_weights_and_shared_modules_stay_one() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model: Any = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
     convert(model, MIXED)
     assert model[0].weight is model[1].weight
@@ -107,7 +108,7 @@ def test_tied_weights_and_shared_modules_stay_one() -> None:
 
 
 def test_converting_again_does_nothing_or_rounds_once_more() -> None:
-    model = convert(network(), "posit16")
+    model: Any = convert(network(), "posit16")
     weight, codes = model[0].weight, posit(model[0].weight).codes.clone()
     convert(model, "posit16")
     assert model[0].weight is weight
@@ -133,7 +134,7 @@ def test_the_way_back_restores_a_float_model() -> None:
 
 
 def test_state_dict_and_deepcopy() -> None:
-    model, other = convert(network(), MIXED), convert(network(), MIXED)
+    model, other = (convert(network(), MIXED) for _ in range(2))
     posit(other[0].weight).codes.zero_()
     other.load_state_dict(model.state_dict())
     assert torch.equal(posit(other[0].weight).codes, posit(model[0].weight).codes)
@@ -148,11 +149,11 @@ def test_state_dict_and_deepcopy() -> None:
 
 
 def test_what_cannot_be_converted_is_named_and_nothing_changes() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta"))
+    model: Any = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta"))
     with pytest.raises(RecipeError, match=r"cannot convert 1.weight \(torch.float32 on meta\) to posit16"):
         convert(model, "posit16")
     assert not isinstance(model[0].weight, PositTensor)
-    broken = nn.Sequential(nn.Linear(2, 2))
+    broken: Any = nn.Sequential(nn.Linear(2, 2))
     nn.init.constant_(broken[0].weight, float("nan"))
     with pytest.raises(NonFiniteError, match="0.weight: 4 of 4 input values"):
         convert(broken, "posit16")

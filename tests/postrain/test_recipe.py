@@ -36,8 +36,14 @@ def test_mixtures() -> None:
         ({"weights": "posit64"}, "at most 32 bits, got posit64"),
         ({"weights": "posit8", "rounding": "up"}, "rounding must be one of nearest"),
         ({"weights": "posit8", "loss_scale": 3}, "loss_scale must be a power of two"),
-        ({"weights": "posit8", "overrides": {"head": {"weight": "posit16"}}}, "unknown field 'weight' in the override"),
-        ({"weights": "posit8", "overrides": {"head": {"weights": "float32"}}}, "all posits or all IEEE floats"),
+        (
+            {"weights": "posit8", "overrides": {"head": {"weight": "posit16"}}},
+            "unknown field 'weight' in the override",
+        ),
+        (
+            {"weights": "posit8", "overrides": {"head": {"weights": "float32"}}},
+            "all posits or all IEEE floats",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, object], message: str) -> None:
@@ -48,13 +54,20 @@ def test_what_makes_no_sense_is_refused(arguments: dict[str, object], message: s
 def test_unknown_formats_and_names() -> None:
     with pytest.raises(FormatError, match="unknown format 'posit-16'"):
         Recipe("posit-16")
-    with pytest.raises(RecipeError, match=r"unknown recipe 'posit-16'.*ready-made recipes are posit8, posit12"):
+    with pytest.raises(
+        RecipeError, match=r"unknown recipe 'posit-16'.*ready-made recipes are posit8, posit12"
+    ):
         Recipe.named("posit-16")
 
 
 def test_overrides_apply_to_what_lies_in_a_module_and_later_ones_win() -> None:
     recipe = Recipe(
-        "posit8", overrides={"*.norm*": {"weights": "posit16"}, "head": {"activations": "posit16"}, "head.norm1": {"weights": "posit12"}}
+        "posit8",
+        overrides={
+            "*.norm*": {"weights": "posit16"},
+            "head": {"activations": "posit16"},
+            "head.norm1": {"weights": "posit12"},
+        },
     )
     assert recipe.for_module("") == Recipe("posit8")
     assert recipe.for_module("blocks.3.norm2").weights == "posit16"
@@ -67,7 +80,18 @@ def test_overrides_apply_to_what_lies_in_a_module_and_later_ones_win() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["posit8", "posit12", "posit16", "posit32", "bposit16", "posit8_master16", "ieee_fp32", "ieee_bf16", "fp8_e4m3", "mxfp8_e4m3"],
+    [
+        "posit8",
+        "posit12",
+        "posit16",
+        "posit32",
+        "bposit16",
+        "posit8_master16",
+        "ieee_fp32",
+        "ieee_bf16",
+        "fp8_e4m3",
+        "mxfp8_e4m3",
+    ],
 )
 def test_json_round_trip_and_repr(name: str) -> None:
     recipe = Recipe.named(name)
@@ -78,7 +102,9 @@ def test_json_round_trip_and_repr(name: str) -> None:
 
 
 def test_json_with_unknown_fields_or_none() -> None:
-    with pytest.raises(RecipeError, match="unknown field 'wieghts' in a recipe; fields are weights, activations"):
+    with pytest.raises(
+        RecipeError, match="unknown field 'wieghts' in a recipe; fields are weights, activations"
+    ):
         Recipe.from_json('{"wieghts": "posit16"}')
     with pytest.raises(RecipeError, match='needs the field "weights"'):
         Recipe.from_json("{}")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from posit import posit16
-from posit.errors import FormatError, NonFiniteError
+from posit.errors import NonFiniteError
 from posit.reference import exact
 from posit.torch import PositTensor, posit_tensor
 from posit.torch.ops.observe import MatrixObservation
@@ -46,16 +46,6 @@ def volume() -> Task:
 @pytest.fixture(scope="module")
 def tasks(digits: Task, volume: Task) -> dict[str, Task]:
     return {"mlp": digits, "ga": volume}
-
-
-def test_recipes_refuse_mixtures_and_unknown_formats() -> None:
-    with pytest.raises(RecipeError, match="optimizer in posit8 with weights in posit16: mixed recipes"):
-        Recipe("posit16", optimizer="posit8")
-    with pytest.raises(RecipeError, match="accumulates by quire, got accumulate='float32'"):
-        Recipe("posit16", accumulate="float32")
-    with pytest.raises(FormatError, match="unknown format 'posit-16'"):
-        Recipe("posit-16")
-    assert Recipe("posit<16,2>").weights == "posit16"
 
 
 def test_conversion_stores_two_bytes_and_keeps_tied_weights_tied() -> None:

@@ -64,6 +64,7 @@ def scaled_dot_product_attention(
         scale: A finite number; by default ``1 / math.sqrt(d)``.
         enable_gqa: Keys and values have fewer heads (dimension -3) than queries, each serving a group of them.
     """
+    outcome(_NAME, query, key, value)  # which refuses plain floats
     if enable_gqa:
         key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
     query, key, value = _same_batch(query, key, value)

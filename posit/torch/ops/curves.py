@@ -135,6 +135,7 @@ def _marked(slope: Curve, x: Any) -> tuple[Floats, Any]:
         values, bound = slope.approximate(x)
     bounds = np.broadcast_to(np.asarray(bound, np.float64), values.shape)
     marked = np.empty(values.shape)
+    values = np.clip(values, -kernels.MOST, kernels.MOST)
     kernels.mark(np.ascontiguousarray(values), (bounds != 0.0) & (values != 0.0), marked)  # 0 is exact
     return marked, ~(bounds <= kernels.RELATIVE) & ~np.isnan(values)
 

@@ -83,7 +83,7 @@ register_function(torch.special.erf)(_differentiated("erf"))
 register_function(torch.special.log1p)(_differentiated("log1p"))
 
 
-@register_function(torch.pow, torch.Tensor.pow)
+@register_function(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)
 def _raised(x: Any, exponent: Any) -> Any:
     if not isinstance(x, PositTensor) or isinstance(exponent, torch.Tensor):
         with torch._C.DisableTorchFunctionSubclass():
@@ -110,9 +110,9 @@ class _Quotient(torch.autograd.Function):
         result = outcome("div", grad, *(each for each in (x, y) if isinstance(each, PositTensor)))
         to_x = to_y = None
         if ctx.needs_input_grad[0]:
-            to_x = combine(DIV, "div", grad, y, result).sum_to_size(*x.shape)
+            to_x = combine(DIV, "div", grad, y, result).sum_to_size(x.shape)
         if ctx.needs_input_grad[1]:
-            to_y = rounded_once(result, "div", (grad, x, y), _fall, _exact_fall).sum_to_size(*y.shape)
+            to_y = rounded_once(result, "div", (grad, x, y), _fall, _exact_fall).sum_to_size(y.shape)
         return to_x, to_y
 
 

@@ -18,7 +18,6 @@ from posit.reference import exact
 from posit.torch import Policy, PositTensor, gradient_sums, posit_tensor
 
 MIXED = Policy(activations=posit8, gradients=posit16, loss=posit16)
-Real = dict[str, list[list[Fraction]]]
 
 
 def posit(x: Any) -> PositTensor:
@@ -36,9 +35,7 @@ def converted(module: nn.Module, fmt: Format, policy: Policy | None = None) -> t
     twin = copy.deepcopy(module).double()
     for number, (name, parameter) in enumerate(list(module.named_parameters())):
         rounded = random(tuple(parameter.shape), fmt, 100 + number, policy)
-        rounded = PositTensor(
-            posit_tensor(rounded.to_float() / 2, fmt).codes, fmt, policy=policy
-        )
+        rounded = PositTensor(posit_tensor(rounded.to_float() / 2, fmt).codes, fmt, policy=policy)
         setattr(module, name, nn.Parameter(rounded))
         twin.get_parameter(name).data.copy_(rounded.to_float(torch.float64))
     return module, twin
@@ -61,10 +58,10 @@ MODULES: list[Callable[[], nn.Module]] = [
 def test_sequences_and_their_gradients_agree_with_float64(number: int, initial: bool) -> None:
     module, twin = converted(MODULES[number](), posit32)
     x = random((4, 6, 5), posit32).requires_grad_()
-    real = x.to_float(torch.float64).requires_grad_()
+    real = posit(x).to_float(torch.float64).requires_grad_()
     shape = tuple(twin(real)[1][0].shape) if isinstance(module, nn.LSTM) else tuple(twin(real)[1].shape)
     starts = [random(shape, posit32, 7 + n).requires_grad_() for n in range(1 + isinstance(module, nn.LSTM))]
-    reals = [start.to_float(torch.float64).requires_grad_() for start in starts]
+    reals = [posit(start).to_float(torch.float64).requires_grad_() for start in starts]
     got = flat(module(x, states(starts)) if initial else module(x))
     wanted = flat(twin(real, states(reals)) if initial else twin(real))
     grads = [random(tuple(each.shape), posit32, 30 + n) for n, each in enumerate(wanted)]
@@ -140,12 +137,14 @@ def dot(a: list[Fraction], b: list[Fraction]) -> Fraction:
 
 
 def lstm_by_rationals(
-    module: nn.Module, x: list[list[Fraction]], fmt: Format
+    module: Any, x: list[list[Fraction]], fmt: Format
 ) -> tuple[list[list[Fraction]], list[dict[str, list[Fraction]]]]:
     """Hidden states and all that each step kept, for a batch of one."""
     w, u = table(module.weight_ih_l0), table(module.weight_hh_l0)
-    b = [dot([Fraction(1)] * 2, [Fraction(p), Fraction(q)]) for p, q in zip(
-        module.bias_ih_l0.tolist(), module.bias_hh_l0.tolist(), strict=True)]  # type: ignore[operator]
+    b = [
+        dot([Fraction(1)] * 2, [Fraction(p), Fraction(q)])
+        for p, q in zip(module.bias_ih_l0.tolist(), module.bias_hh_l0.tolist(), strict=True)
+    ]
     width = len(u[0])
     h = c = [Fraction(0)] * width
     outputs, kept = [], []
@@ -161,6 +160,7 @@ def lstm_by_rationals(
         h = [nearest(o[j] * t[j], fmt) for j in range(width)]
         outputs.append(h)
         kept.append({"i": i, "f": f, "g": g, "o": o, "c": cell, "t": t, "h": before})
+    kept.append({"c": c})
     return outputs, kept
 
 
@@ -175,6 +175,7 @@ def test_every_rounding_point_of_an_lstm(forward: Format, backward: Format) -> N
     wanted, kept = lstm_by_rationals(module, rows, forward)
     assert table(output.reshape(4, 3)) == wanted
     assert table(hidden.reshape(1, 3)) == wanted[-1:]
+    assert table(cell.reshape(1, 3)) == [kept[-1]["c"]]
 
     grad = random((4, 1, 3), backward, 2, policy)
     output.backward(grad)
@@ -198,7 +199,7 @@ def test_every_rounding_point_of_an_lstm(forward: Format, backward: Format) -> N
         into_c = [c[j] * k["f"][j] for j in range(3)]
     steps = [[step[row] for step in gates] for row in range(12)]
     inputs = [[row[j] for row in rows] for j in range(2)]
-    before = [[k["h"][j] for k in kept] for j in range(3)]
+    before = [[k["h"][j] for k in kept[:4]] for j in range(3)]
     found = module.weight_ih_l0.grad
     assert posit(found).format == backward
     assert table(found) == [[nearest(dot(s, v), backward) for v in inputs] for s in steps]
@@ -207,7 +208,9 @@ def test_every_rounding_point_of_an_lstm(forward: Format, backward: Format) -> N
     for name in ("bias_ih_l0", "bias_hh_l0"):
         assert table(module.get_parameter(name).grad[None])[0] == biases  # type: ignore[index]
     w = table(module.weight_ih_l0)
-    to_x = [[nearest(dot(step, [w[row][j] for row in range(12)]), backward) for j in range(2)] for step in gates]
+    to_x = [
+        [nearest(dot(step, [w[row][j] for row in range(12)]), backward) for j in range(2)] for step in gates
+    ]
     assert table(posit(x.grad).reshape(4, 2)) == to_x
 
 
@@ -220,9 +223,7 @@ def test_a_gru_rounds_its_candidate_where_it_says() -> None:
     for row, got in zip(table(x.reshape(3, 2)), table(module(x)[0].reshape(3, 3)), strict=True):
         r, z = (
             [
-                function(
-                    "sigmoid", nearest(dot(row, w[j]) + b[j] + dot(h, u[j]) + d[j], posit16), posit16
-                )
+                function("sigmoid", nearest(dot(row, w[j]) + b[j] + dot(h, u[j]) + d[j], posit16), posit16)
                 for j in range(block, block + 3)
             ]
             for block in (0, 3)
