@@ -37,6 +37,7 @@ class _Later:
 
 
 arithmetic: Any = _Later("arithmetic")
+certificate: Any = _Later("certificate")
 convert: Any = _Later("convert")
 elementary: Any = _Later("elementary")
 exact_sums: Any = _Later("exact_sums")
