@@ -96,6 +96,11 @@ def explain() -> Iterator[Explainer]:
         _active.reset(token)
 
 
+def listening() -> bool:
+    """Whether there is a block around the caller that `record` would tell."""
+    return bool(_active.get())
+
+
 def record(counts: Explanation) -> None:
     """Tell every `explain` block around the caller how elements were settled."""
     for explainer in _active.get():

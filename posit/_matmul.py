@@ -2,8 +2,9 @@
 
 The scheme (bit-identical to a quire for every input):
 
-1. *Exact by range.*  Let l_i and l_j be the lowest set bits of row i of A and column j of B.  All products and all
-   their partial sums, in any order, with or without fused multiply-add, are multiples of l_i * l_j and at most
+1. *Exact by range.*  Let all elements of row i of A and of column j of B be multiples of the powers of two l_i and
+   l_j: the last fraction bits that the format has at their smallest magnitudes.  All products and all their partial
+   sums, in any order, with or without fused multiply-add, are multiples of l_i * l_j and at most
    sum |a||b| <= |A_i| |B_j| (Cauchy-Schwarz).  If that is below 2**53 * l_i * l_j, float64 made no rounding at all.
 2. *Certified.*  Otherwise |fl(sum) - sum| <= gamma_d * sum |a||b| for any order of summation in which no term passes
    through more than d operations (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1),
@@ -15,8 +16,9 @@ The scheme (bit-identical to a quire for every input):
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,13 +43,17 @@ _CALL = 4096  #: bytes of limbs, counts and Python's own objects in a call: meas
 _slack = 1.0  #: scales the proven error bounds; below 1 in tests that want to see wrong results
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """Codes of an exact product and how they were found."""
 
     codes: Codes  #: C order
-    tiers: Explanation
+    counts: npt.NDArray[np.int64]  #: of elements by tier
     open: npt.NDArray[np.int64] | None  #: flat indices of what float64 left open, in order, if asked for
+
+    @property
+    def tiers(self) -> Explanation:
+        """How the elements were settled."""
+        return Explanation(*self.counts.tolist())
 
 
 def matmul_codes(
@@ -90,7 +96,7 @@ def matmul_codes(
     batch = batch_shape(a.shape, b.shape)
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     shape = (*batch, m, n)
-    codes = _buffers.empty(shape, f"{a.dtype.kind}{wanted.result[3]}")
+    codes = _buffers.empty(shape, wanted.dtype)
     if addend is not None and addend.shape != shape:
         addend = _spread(addend, shape)
     opened: list[npt.NDArray[np.int64]] | None = [] if find_open else None
@@ -109,7 +115,7 @@ def matmul_codes(
         else:
             counts = multiply_tiles(task, gemm or _numpy_gemm, workspace)
     found = None if opened is None else (np.concatenate(opened) if opened else np.empty(0, np.int64))
-    return Product(codes, Explanation(*counts.tolist()), found)
+    return Product(codes, counts, found)
 
 
 def _is_small(m: int, k: int, n: int) -> bool:
@@ -124,7 +130,7 @@ def matmul_workspace(m: int, k: int, n: int) -> int:
     True
     """
     if _is_small(m, k, n):
-        return 8 * int(sum(small.room(m, k, n))) + m + 2 * n + 12 * max(m, k, n) + _CALL
+        return 8 * sum(_room(m, k, n)) + m + 10 * n + 12 * max(m, k, n) + _CALL
     tiles = tiling(m, k, n)
     line = max(tiles.rows, tiles.depth, tiles.columns)
     return 8 * tiles.doubles + 17 * (tiles.rows + tiles.columns) + 12 * line + _CALL
@@ -155,10 +161,13 @@ def _placed(codes: Codes, batch: tuple[int, ...]) -> Factor:
 
 def _multiply_small(task: Task) -> npt.NDArray[np.int64]:
     left, right, wanted, m, k, n = task.left, task.right, task.formats, task.m, task.k, task.n
-    kernel = small.multiply_small(wanted.left, wanted.result, task.addend is not None)
-    marks = _buffers.zeros(0 if task.opened is None else task.codes.size, np.uint8)
-    added, places, row, step = _decoded(task.addend, task.out_format, task.items)
-    floats, integers = small.room(m, k, n)
+    kernel = wanted.small.get(task.addend is not None)
+    if kernel is None:
+        kernel = small.multiply_small(wanted.left, wanted.result, task.addend is not None)
+        wanted.small[task.addend is not None] = kernel
+    marks = _UNMARKED if task.opened is None else _buffers.zeros(task.codes.size, np.uint8)
+    added, places, row = _decoded(task.addend, task.out_format, task.items)
+    floats, integers = _room(m, k, n)
     flat, bound = task.flat, task.error_bound(k)
     parts: list[npt.NDArray[np.int64]] = []
 
@@ -166,32 +175,43 @@ def _multiply_small(task: Task) -> npt.NDArray[np.int64]:
         counts = np.zeros(5, np.int64)
         kernel(
             start, stop, left.codes, left.places, left.row, left.step, right.codes, right.places, right.row,
-            right.step, added, places, row, step, m, k, n, flat, wanted.mask, _buffers.empty(floats),
-            _buffers.empty(integers, np.int64), np.empty(wanted.length, np.int64), wanted.base, bound, task.slack,
-            marks, counts,
+            right.step, added, places, row, m, k, n, flat, wanted.mask, _buffers.empty(floats),
+            _buffers.empty(integers + wanted.length, np.int64), wanted.base, bound, task.slack, marks, counts,
         )  # fmt: skip
         parts.append(counts)
 
-    split(task.items, task.items * (m * k * n // 16 + 2 * (m * k + k * n + m * n)), run)
+    if task.items == 1:
+        run(0, 1)
+    else:
+        split(task.items, task.items * (m * k * n // 16 + 2 * (m * k + k * n + m * n)), run)
     if task.opened is not None:
         task.opened.append(np.flatnonzero(marks))
-    return np.asarray(np.sum(parts, axis=0))
+    return parts[0] if len(parts) == 1 else np.asarray(np.sum(parts, axis=0))
 
 
-_NOTHING = np.zeros(0), np.zeros(1, np.int64), 0, 0
+@lru_cache(maxsize=256)
+def _room(m: int, k: int, n: int) -> tuple[int, int]:
+    floats, integers = small.room(m, k, n)
+    return floats, integers
 
 
-def _decoded(addend: Codes | None, fmt: Format, items: int) -> tuple[Floats, npt.NDArray[np.int64], int, int]:
-    """Addends as flat float64 with places per product and strides; NaN for NaR.  Only what differs is decoded."""
+_UNMARKED = np.zeros(0, np.uint8)
+_NOTHING = np.zeros(0), np.zeros(1, np.int64), 0
+
+
+def _decoded(addend: Codes | None, fmt: Format, items: int) -> tuple[Floats, npt.NDArray[np.int64], int]:
+    """Addends as flat float64 rows, the place of each product's first and how far apart they are; NaN for NaR.
+
+    Only what differs is decoded, but for rows of equal numbers.
+    """
     if addend is None:
         return _NOTHING
-    least = addend[tuple(slice(None) if stride else slice(1) for stride in addend.strides)]
+    least = addend[tuple(slice(None) if stride else slice(1) for stride in addend.strides[:-1])]
     values: Floats = decode(np.ascontiguousarray(least), fmt).astype(np.float64, copy=False)
-    spread = np.broadcast_to(values, addend.shape)
-    row, step = (stride // 8 for stride in spread.strides[-2:])
-    numbers = np.arange(values.size, dtype=np.int64).reshape(values.shape)
-    places = np.broadcast_to(numbers, addend.shape)[..., 0, 0].reshape(items)
-    return values.reshape(-1), np.ascontiguousarray(places), row, step
+    row = addend.shape[-1] if addend.strides[-2] else 0
+    numbers = np.arange(0, values.size, values.shape[-1] * values.shape[-2], dtype=np.int64)
+    places = np.broadcast_to(numbers.reshape(values.shape[:-2]), addend.shape[:-2]).reshape(items)
+    return values.reshape(-1), np.ascontiguousarray(places), row
 
 
 def dot_codes(a: Codes, b: Codes, fmt: Format, addend: int = 0) -> int:

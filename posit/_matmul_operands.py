@@ -24,7 +24,7 @@ class Key(NamedTuple):
     itemsize: int  #: bytes of a stored code
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Formats:
     """The formats of two factors and their product as kernels want them."""
 
@@ -35,6 +35,8 @@ class Formats:
     base: int  #: weight, as a power of two, of limb 0 of an exact accumulator
     length: int  #: its limbs of 32 bits
     in_carrier: bool  #: whether float64 holds every product exactly enough for the proofs
+    dtype: np.dtype[Any]  #: of the result's codes
+    small: dict[bool, Any]  #: kernels of small products that were asked for, by whether they add
 
 
 @lru_cache(maxsize=256)
@@ -50,6 +52,8 @@ def formats(left: Format, right: Format, result: Format, signed: bool) -> Format
         base=base,
         length=length,
         in_carrier=result.nbits <= 32 and carries_products(left, right),
+        dtype=_SIGNED[keys[2].itemsize] if signed else result.storage,
+        small={},
     )
 
 
@@ -88,8 +92,7 @@ def limb_layout(left: Format, right: Format, result: Format) -> tuple[int, int]:
     return base, (top - base) // 32 + 4
 
 
-@dataclass(frozen=True, slots=True)
-class Factor:
+class Factor(NamedTuple):
     """A stack of matrices of codes in memory: element (p, i, j) is codes[places[p] + i * row + j * step]."""
 
     codes: npt.NDArray[np.signedinteger[Any]]  #: one-dimensional, signed
@@ -98,8 +101,7 @@ class Factor:
     step: int  #: this or `row` is 1
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """Products of a batch of matrices, (m, k) by (k, n): what goes in, where results go, how they are proved."""
 
     left: Factor
@@ -118,16 +120,22 @@ class Task:
     @property
     def flat(self) -> npt.NDArray[np.signedinteger[Any]]:
         """The results as flat signed integers."""
-        return self.codes.reshape(-1).view(f"i{self.codes.itemsize}")
+        return self.codes.reshape(-1).view(_SIGNED[self.codes.itemsize])
 
     def error_bound(self, operations: int) -> float:
         """Of sums whose terms pass through so many operations each, relative to the sum of their magnitudes."""
-        operations += 4  # of the bound itself
-        inflate: float = product.INFLATE
-        return self.slack * operations * _UNIT / (1 - operations * _UNIT) * inflate
+        return self.slack * _error_bound(operations)
+
+
+@lru_cache(maxsize=256)
+def _error_bound(operations: int) -> float:
+    operations += 4  # of the bound itself
+    inflate: float = product.INFLATE
+    return operations * _UNIT / (1 - operations * _UNIT) * inflate
 
 
 _UNIT = 2.0**-53
+_SIGNED = {size: np.dtype(f"i{size}") for size in (1, 2, 4, 8)}
 _FIRST = np.zeros(1, np.int64)
 
 
@@ -138,6 +146,8 @@ def factor(codes: Codes) -> Factor:
         codes: Shape (..., rows, columns).
     """
     rows, columns = codes.shape[-2:]
+    if codes.ndim == 2 and codes.flags.c_contiguous:
+        return Factor(codes.reshape(-1).view(_SIGNED[codes.itemsize]), _FIRST, columns, 1)
     flat, row, step = _unit_stride(codes, rows, columns)
     if codes.ndim == 2:
         return Factor(flat, _FIRST, row, step)
@@ -147,14 +157,14 @@ def factor(codes: Codes) -> Factor:
 
 def _unit_stride(codes: Codes, rows: int, columns: int) -> tuple[Any, int, int]:
     if codes.flags.c_contiguous:
-        return codes.reshape(-1).view(f"i{codes.itemsize}"), columns, 1
+        return codes.reshape(-1).view(_SIGNED[codes.itemsize]), columns, 1
     turned = codes.swapaxes(-1, -2)
     if turned.flags.c_contiguous:
-        return turned.reshape(-1).view(f"i{codes.itemsize}"), 1, rows
+        return turned.reshape(-1).view(_SIGNED[codes.itemsize]), 1, rows
     if codes.ndim == 2 and codes.size:
         strides = [stride // codes.itemsize for stride in codes.strides]
         if 1 in strides and min(strides) >= 0:
             span = (rows - 1) * strides[0] + (columns - 1) * strides[1] + 1
             flat = np.lib.stride_tricks.as_strided(codes, (span,), (codes.itemsize,), writeable=False)
-            return flat.view(f"i{codes.itemsize}"), strides[0], strides[1]
-    return _buffers.contiguous(codes).reshape(-1).view(f"i{codes.itemsize}"), columns, 1
+            return flat.view(_SIGNED[codes.itemsize]), strides[0], strides[1]
+    return _buffers.contiguous(codes).reshape(-1).view(_SIGNED[codes.itemsize]), columns, 1

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
-from posit._kernels import product, settle
+from posit._kernels import certificate, product, settle
 from posit._matmul_operands import Factor, Key, Task
 from posit._threads import split
 from posit.codec import decode
@@ -19,6 +19,8 @@ Gemm = Callable[[Floats, Floats, Floats], object]
 
 WORKSPACE = 16 << 20  #: bytes of decoded tiles that a product may hold by default
 _DEPTH = 512  #: terms that are summed in one float64 product; shorter sums have smaller bounds
+_FEW = 32  #: rows or columns of a thin product, which moves more memory than it multiplies
+_CACHED = 1 << 16  #: float64 numbers of the tiles of a thin product, so that they stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ def tiling(m: int, k: int, n: int, workspace: int | None = None) -> Tiling:
     (Tiling(rows=128, depth=784, columns=512, partial=False), True)
     """
     room = (workspace or WORKSPACE) // 8
+    found = _thin(m, k, n, min(room, _CACHED)) if min(m, n) <= _FEW else None
+    if found:
+        return found
     for depth in (k, *(d for d in (_DEPTH, 256, 128, 64) if d < k)):
         partial = depth < k
         results = 2 if partial else 1
@@ -56,6 +61,17 @@ def tiling(m: int, k: int, n: int, workspace: int | None = None) -> Tiling:
             rows = _even(m, max(1, min(m, (room - depth * columns) // (depth + results * columns))))
             return Tiling(rows, depth, columns, partial)
     return Tiling(1, max(k, 1), 1, False)
+
+
+def _thin(m: int, k: int, n: int, room: int) -> Tiling | None:
+    """Tiles of few rows or columns: of the whole depth if 64 lines of it have room, else of all rows and columns."""
+    few, many = min(m, n), max(m, n)
+    lines = min(many, (room - k * few) // (k + few))
+    if lines >= min(many, 64):
+        part = _even(many, lines)
+        return Tiling(m, k, part, False) if m < n else Tiling(part, k, n, False)
+    depth = (room - 2 * m * n) // (m + n)
+    return Tiling(m, _even(k, min(k, depth)), n, True) if depth >= _DEPTH else None
 
 
 def _even(size: int, part: int) -> int:
@@ -100,29 +116,29 @@ class _Panel:
         codes, lowest = self.factor.codes, self.lowest.view(np.int64)
         at = int(self.factor.places[item]) + first * self.outer + start * self.inner
 
-        def run(begin: int, end: int) -> None:
-            if self.inner == 1:
-                kernel(
-                    codes, at + begin * self.outer, self.outer, end - begin, self.values[begin * depth :],
-                    depth, 0, depth, self.norm[begin:], lowest[begin:], self.nar[begin:], True,
-                )  # fmt: skip
-            else:
-                kernel(
-                    codes,
-                    at,
-                    self.inner,
-                    depth,
-                    self.values,
-                    lines,
-                    begin,
-                    end,
-                    self.norm,
-                    lowest,
-                    self.nar,
-                    False,
-                )
+        def run_lines(begin: int, end: int) -> None:
+            kernel(
+                codes, at + begin * self.outer, self.outer, end - begin, self.values[begin * depth :], depth,
+                self.norm[begin:], lowest[begin:], self.nar[begin:], True,
+            )  # fmt: skip
 
-        split(lines, lines * depth * 2, run)
+        def run_terms(begin: int, end: int) -> None:
+            norm, low, nar = np.zeros(lines), np.full(lines, np.inf), np.zeros(lines, np.uint8)
+            kernel(
+                codes, at + begin * self.inner, self.inner, end - begin, self.values[begin * lines :], lines,
+                norm, low.view(np.int64), nar, False,
+            )  # fmt: skip
+            parts.append((norm, low, nar))
+
+        parts: list[tuple[Floats, Floats, npt.NDArray[np.uint8]]] = []
+        if self.inner == 1:
+            split(lines, lines * depth * 2, run_lines)
+        else:
+            split(depth, lines * depth * 2, run_terms)
+        for norm, low, nar in parts:
+            self.norm[:lines] += norm
+            np.minimum(self.lowest[:lines], low, out=self.lowest[:lines])
+            self.nar[:lines] |= nar
         return self.decoded(lines, depth)
 
     def end(self, lines: int) -> None:
@@ -235,7 +251,7 @@ class _Work:
     def _certify(self, c: Floats, added: Floats, step: int, area: _Area) -> int:
         """Round and prove; how many elements are left open."""
         task, a, b, columns = self.task, self.a, self.b, area.columns
-        kernel = product.certify(*task.formats.result, task.addend is not None)
+        kernel = certificate.certify(*task.formats.result, task.addend is not None)
         bound = task.error_bound(self.tiles.depth + -(-task.k // self.tiles.depth))
         flat, place = task.flat, self._place(area)
         parts: list[Integers] = []

@@ -39,6 +39,7 @@ class _Later:
 arithmetic: Any = _Later("arithmetic")
 attention: Any = _Later("attention")
 combine: Any = _Later("combine")
+certificate: Any = _Later("certificate")
 convert: Any = _Later("convert")
 elementary: Any = _Later("elementary")
 exact_sums: Any = _Later("exact_sums")

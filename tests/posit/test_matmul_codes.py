@@ -184,3 +184,44 @@ def test_the_workspace_is_as_small_as_one_asks_and_changes_no_bit() -> None:
         tiles = tiling(90, 300, 120, workspace)
         assert tiles.doubles * 8 <= max(workspace, 8 * (2 * 300 + 2))
         assert (_matmul.matmul_codes(a, b, posit16, workspace=workspace).codes == expected).all()
+
+
+def quire_product(a: Codes, b: Codes, fmt: Format) -> list[list[int]]:
+    return [[_matmul.dot_codes(row, b[:, j], fmt) for j in range(b.shape[1])] for row in a]
+
+
+@pytest.mark.parametrize("small", [1 << 19, 0], ids=["one kernel", "tiles"])
+@pytest.mark.parametrize("shape", [(150, 3, 5), (5, 150, 3), (3, 7, 90), (41, 25, 6)], ids=str)
+def test_short_rows_that_are_taken_together_keep_their_nars_and_their_scales(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], small: int
+) -> None:
+    monkeypatch.setattr(_matmul, "_SMALL", small)
+    m, k, n = shape
+    rng = np.random.default_rng(m)
+    rows, columns = 2.0 ** rng.integers(-30, 30, (m, 1)), 2.0 ** rng.integers(-30, 30, n)
+    a, b = (
+        encode(rng.standard_normal((m, k)) * rows, posit16),
+        encode(rng.standard_normal((k, n)) * columns, posit16),
+    )
+    a[rng.integers(m, size=2), rng.integers(k, size=2)] = posit16.nar
+    b[rng.integers(k), rng.integers(n)] = posit16.nar
+    a[m // 2], b[:, n // 2] = 0, 0
+    expected = quire_product(a, b, posit16)
+    for left in (a, np.asfortranarray(a)):
+        for right in (b, np.asfortranarray(b)):
+            assert _matmul.matmul_codes(left, right, posit16).codes.tolist() == expected
+
+
+@pytest.mark.parametrize("shape", [(4, 9000, 9), (3000, 90, 7), (6, 300, 2000)], ids=str)
+def test_thin_products_are_cut_into_tiles_that_the_cache_holds(shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    tiles = tiling(*shape)
+    assert tiles.doubles * 8 <= 1 << 20
+    assert (tiles.rows, tiles.depth, tiles.columns) != shape
+    rng = np.random.default_rng(k)
+    a, b = encode(rng.standard_normal((m, k)), posit16), encode(rng.standard_normal((k, n)), posit16)
+    found = _matmul.matmul_codes(a, b, posit16).codes
+    places = rng.integers(m, size=40), rng.integers(n, size=40)
+    expected = [_matmul.dot_codes(a[i], b[:, j], posit16) for i, j in zip(*places, strict=True)]
+    assert found[places].tolist() == expected
+    assert (_matmul.matmul_codes(b.T, a.T, posit16).codes == found.T).all()
