@@ -18,7 +18,7 @@ from posit.torch import PositTensor, posit_tensor
 from postrain.convert import convert
 from postrain.errors import NaRError
 from postrain.files import save_weights
-from postrain.optim import SGD
+from postrain.optim import SGD, options
 from postrain.options import NoProgress, Progress
 from postrain.recipe import Recipe
 from postrain.report.schema import Epoch
@@ -138,14 +138,14 @@ def first_nar(model: nn.Module) -> str:
 def make_optimizer(model: nn.Module, recipe: Recipe, lr: float, momentum: float) -> torch.optim.Optimizer:
     """SGD with momentum for the recipe: torch's own in float32, the exact one in posits."""
     if recipe.is_posit:
-        return SGD(model.named_parameters(), lr=lr, momentum=momentum)
+        return SGD(model.named_parameters(), lr=lr, momentum=momentum, **options(recipe))
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
 
 
 def rounded(data: Tensor, recipe: Recipe) -> Tensor:
     """Real-valued data in the recipe's activation format; labels stay as they are."""
     if recipe.is_posit and data.is_floating_point():
-        return posit_tensor(data, recipe.format)
+        return posit_tensor(data, recipe.activations)
     return data
 
 

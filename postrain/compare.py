@@ -198,7 +198,7 @@ def _equivariance_error(task: Task, recipe: Recipe, model: nn.Module) -> float:
     def run(x: ga.Multivector) -> ga.Multivector:
         inputs = x.coefficients.float()
         with torch.no_grad():
-            outputs = model(posit_tensor(inputs, recipe.format) if recipe.is_posit else inputs)
+            outputs = model(posit_tensor(inputs, recipe.activations) if recipe.is_posit else inputs)
         real = outputs.to_float(torch.float64) if isinstance(outputs, PositTensor) else outputs.double()
         return algebra.multivector(real[:, None], grades=3)
 

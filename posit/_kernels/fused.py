@@ -90,7 +90,7 @@ def axpy(x_format, y_format, format_, x_storage, y_storage, storage, lane):
                     right *= scale
                 _sum64(alpha, left, right, codes, n, es, rs)
             for t in range(len(part)):
-                part[t] = codes[t] & mask
+                part[t] = np.int64(codes[t]) & mask
 
     return kernel
 
@@ -135,8 +135,8 @@ def momentum_step(grad_format, held_format, format_, grad_storage, held_storage,
             else:
                 _sum64(-lr, left, right, codes, n, es, rs)
             for t in range(len(part)):
-                held_part[t] = held_codes[t] & held_mask
+                held_part[t] = np.int64(held_codes[t]) & held_mask
             for t in range(len(part)):
-                part[t] = codes[t] & mask
+                part[t] = np.int64(codes[t]) & mask
 
     return kernel

@@ -79,11 +79,11 @@ def _in_range(product, a, b):
 
 @cache
 def scaled(n, es, rs, storage, m, es_m, rs_m, storage_m, index_storage):
-    """Kernel (grad, codes, slopes, out, unsure): grad * slopes[low bits of the code], rounded once.
+    """Kernel (grad, codes, slopes, bounds, out, unsure): grad * slopes[low bits of the code], rounded once.
 
     A slope whose last bit is 0 is exact; the true number of one whose last bit is 1 is within `RELATIVE` of it.  The
     product is rounded to odd, and where the codes of both ends of what it may be differ, unsure[t] becomes 1.  Without
-    `index_storage`, element t has the slope ``slopes[t]``.
+    `index_storage`, element t has the slope ``slopes[t]`` with the bound ``bounds[t]``, below 1/4.
 
     Each step goes through a block's array of its own: a loop that gathers, or reads what it writes, is not vectorised.
     """
@@ -94,8 +94,10 @@ def scaled(n, es, rs, storage, m, es_m, rs_m, storage_m, index_storage):
     small, _, _ = carrier.constants(n, es, rs)
     small_m, smallest, largest = carrier.constants(m, es_m, rs_m)
 
-    @njit(numba.void(_codes(storage), index, _REALS, result[::1], numba.uint8[::1]), nogil=True, cache=True)
-    def kernel(grad, codes, slopes, out, unsure):
+    signature = numba.void(_codes(storage), index, _REALS, _REALS, result[::1], numba.uint8[::1])
+
+    @njit(signature, nogil=True, cache=True)
+    def kernel(grad, codes, slopes, bounds, out, unsure):
         mask = np.int64(len(slopes) - 1)
         factors = np.empty(_BLOCK)
         products = np.empty(_BLOCK)
@@ -109,7 +111,8 @@ def scaled(n, es, rs, storage, m, es_m, rs_m, storage_m, index_storage):
                 g = carrier.decode(grad[start + t], n, es, rs, small)
                 slope = factors[t]
                 products[t] = _in_range(odd.mul(g, slope), g, slope)
-                factors[t] = _REACH * np.float64(float_bits(slope) & 1)
+                known = _REACH * np.float64(float_bits(slope) & 1)
+                factors[t] = known if looks_up else 2.0 * bounds[start + t]
             for t in range(length):
                 low = products[t] - products[t] * factors[t]
                 lows[t] = carrier.encode(low, m, es_m, rs_m, small_m, smallest, largest)

@@ -218,8 +218,10 @@ def softmax_backward(n, es, rs, storage):
             grad, prob, codes, marks = g[r], y[r], out[r], unsure[r]
             a, b, size_a, size_b = 0.0, 0.0, 0.0, 0.0
             whole = width // 2 * 2
+            terms = 0
             for j in range(width):
                 grad[j] = grad[j] if prob[j] != 0.0 else 0.0
+                terms += prob[j] != 0.0
             for j in range(0, whole, 2):
                 first = grad[j] * prob[j]
                 second = grad[j + 1] * prob[j + 1]
@@ -233,6 +235,8 @@ def softmax_backward(n, es, rs, storage):
                 size_a += abs(first)
             dot = a + b
             error = (size_a + size_b) * ((width + 4.0) * _U)
+            alone = terms == 1 and _total(prob) == 1.0  # the one element that counts: g - g
+            error = 0.0 if alone else error
             for j in range(width):
                 difference = grad[j] - dot
                 value = prob[j] * difference
@@ -248,7 +252,7 @@ def softmax_backward(n, es, rs, storage):
 
 @cache
 def log_softmax_backward(n, es, rs, storage):
-    """Kernel (g, y, values, slacks, out, unsure): g_j - exp(y_j) sum_i g_i in each row; g and y are overwritten.
+    """Kernel (g, y, values, slacks, out, unsure): g_j - exp(y_j) sum_i g_i in each row.
 
     Near y = 0 as (g_j - sum) - sum expm1(y_j), which cancels exactly where only one g is not 0: as at the target of
     a cross-entropy.  `values` and `slacks` are as long as a row.
@@ -274,26 +278,23 @@ def log_softmax_backward(n, es, rs, storage):
             error = 0.0 if terms <= 1 else size * ((width + 4.0) * _U)
             several = 0.0 if terms <= 1 else 1.0
             for j in range(width):
-                exponent = log[j]
-                if exponent > -0.5:
-                    rest = grad[j] - total
-                    share = total * math.expm1(exponent)
-                    value = rest - share
-                    slack = (abs(share) * 40.0 + abs(value) * 4.0 + abs(rest) * several) * _U + error
-                    values[j] = value
-                    slacks[j] = slack
+                values[j] = exp_negative(min(max(log[j], _LOWEST), 0.0))
             for j in range(width):
-                near = log[j] > -0.5
-                power = exp_negative(min(max(log[j], _LOWEST), 0.0))
+                power = values[j] if log[j] == log[j] else np.nan
                 share = total * power
                 value = grad[j] - share
-                slack = (abs(share) * 40.0 + abs(value) * 4.0) * _U + error * power
-                value = value if log[j] == log[j] else np.nan
-                log[j] = slacks[j] if near else slack
-                grad[j] = values[j] if near else value
+                values[j] = value
+                slacks[j] = (abs(share) * 40.0 + abs(value) * 4.0) * _U + error * power
             for j in range(width):
-                code = from_float(grad[j] - log[j], n, es, rs)
+                if log[j] > -0.5:
+                    rest = grad[j] - total
+                    share = total * math.expm1(log[j])
+                    value = rest - share
+                    values[j] = value
+                    slacks[j] = (abs(share) * 40.0 + abs(value) * 4.0 + abs(rest) * several) * _U + error
+            for j in range(width):
+                code = from_float(values[j] - slacks[j], n, es, rs)
                 codes[j] = code
-                marks[j] = code != from_float(grad[j] + log[j], n, es, rs)
+                marks[j] = code != from_float(values[j] + slacks[j], n, es, rs)
 
     return kernel

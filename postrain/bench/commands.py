@@ -11,23 +11,27 @@ _Format = Annotated[str, typer.Option("--format", help="Posit format, e.g. posit
 
 
 @bench.command()
-def training(format_: _Format = "posit16", repeats: Annotated[int, typer.Option(min=1)] = 15) -> None:
-    """Time a training step of the 784-512-256-10 MLP, batch 128, beside torch's float32."""
-    import torch
+def training(
+    network: Annotated[str, typer.Option(help="Only networks whose name holds this text.")] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 11,
+    json: Annotated[Path | None, typer.Option(help="File for every row, as JSON.")] = None,
+) -> None:
+    """Time training steps of an MLP, LeNet-5 and a transformer beside float32; bits are proved first."""
+    from rich.console import Console
 
-    from postrain.bench.step import step_times
+    from postrain.bench.table import print_rows, write_json
+    from postrain.bench.training import legend, measure_training
+    from postrain.files import prepare_output
     from postrain.progress import Bars
-    from postrain.recipe import Recipe
 
-    recipe = Recipe(format_)
+    if json:
+        prepare_output(json.absolute().parent)
     with Bars() as bars:
-        times = step_times(recipe, bars, repeats)
-    for time in times:
-        typer.echo(
-            f"{time.network}, batch {time.batch}: {time.arithmetic} {1e3 * time.seconds:.2f} ms, "
-            f"float32 {1e3 * time.float32_seconds:.2f} ms, ratio {time.ratio:.2f} (medians of {repeats}; "
-            f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')})"
-        )
+        measured = measure_training(repeats, bars, network)
+    if json:
+        write_json(measured, json)
+    facts = measured.machine | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "unset")}
+    print_rows({"Machine": facts}, measured.rows, legend(measured), Console())
 
 
 @bench.command()

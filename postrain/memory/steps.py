@@ -108,7 +108,7 @@ def real(case: Case) -> Workload:
     import postrain.geometric  # noqa: F401  (rules for geometric products)
 
     def rounded(x: Tensor) -> Tensor:
-        return posit_tensor(x, recipe.format) if x.is_floating_point() else x
+        return posit_tensor(x, recipe.activations) if x.is_floating_point() else x
 
     model = convert(work.model, recipe)
     return Workload(model, work.loss, rounded(work.inputs), rounded(work.targets))

@@ -109,10 +109,10 @@ def test_tied_weights_are_summed_over_all_their_uses() -> None:
 
 def test_the_model_and_its_mode_are_left_alone() -> None:
     model = convert(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "posit16").eval()
-    weight = model[0].weight  # type: ignore[index]  # a Sequential
+    weight = model[0].weight
     report = coverage(model, posit_tensor(torch.ones(1, 2), "posit16"))
     assert report.ok
-    assert model[0].weight is weight  # type: ignore[index]
+    assert model[0].weight is weight
     assert weight.grad is None
     assert not model.training
     model(torch.ones(1, 2))

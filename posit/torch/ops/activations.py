@@ -128,14 +128,14 @@ def _gelu_backward(op: Any, grad: PositTensor, x: PositTensor, *, approximate: s
 
 @register_rule(aten.leaky_relu.default, aten.leaky_relu_.default)
 def _leaky_relu(op: Any, x: PositTensor, slope: float = 0.01) -> PositTensor:
-    return delivered(op, x, apply(f.kinked(finite(op, slope), 1.0), x, outcome_of(op, x)))
+    return delivered(op, x, apply(families.kinked(finite(op, slope), 1.0), x, outcome_of(op, x)))
 
 
 @register_rule(aten.leaky_relu_backward.default)
 def _leaky_relu_backward(
     op: Any, grad: PositTensor, saved: PositTensor, slope: float, is_result: bool
 ) -> PositTensor:
-    return multiply_slope(f.step(finite(op, slope), 1.0), grad, saved, outcome(op, grad, saved))
+    return multiply_slope(families.step(finite(op, slope), 1.0), grad, saved, outcome(op, grad, saved))
 
 
 @register_rule(aten.elu.default, aten.elu_.default)

@@ -17,7 +17,7 @@ from posit.codec import encode_rational
 from posit.errors import NoRuleError, ShapeError
 from posit.torch.ops.element_losses import reduction_number
 from posit.torch.ops.losses import by_class, class_second, class_weights, read_labels
-from posit.torch.ops.softmax import difference_code
+from posit.torch.ops.softmax_exact import difference_code
 from posit.torch.tensor import PositTensor, calling_module, outcome, register_function
 
 aten = torch.ops.aten

@@ -16,7 +16,7 @@ from posit._kernels import pointwise as kernels
 from posit._threads import split
 from posit.codec import Codes
 from posit.formats import Format
-from posit.torch.ops.pointwise import Floats, flat_codes, rounded_codes, settle_open
+from posit.torch.ops.pointwise import Bounded, Floats, flat_codes, rounded_codes, settle_open
 from posit.torch.tensor import Outcome, PositTensor, to_numpy
 
 _TABLE_BITS = 16
@@ -39,7 +39,7 @@ def registered(name: str) -> Curve:
     """A function of `posit._elementary`."""
     function = FUNCTIONS[name]
 
-    def approximate(x: Floats) -> tuple[Floats, Floats | float]:
+    def approximate(x: Floats) -> Bounded:
         found = function.approximate(x)
         return found if isinstance(found, tuple) else (found, 2.0**-44)
 
@@ -92,8 +92,8 @@ def multiply_slope(slope: Curve, grad: PositTensor, x: PositTensor, result: Outc
     _multiply(slope, g, grad.format, codes, x.format, to, out, unsure)
 
     def exactly(index: int) -> int:
-        factors = value(int(g[index]), grad.format), value(int(codes[index]), x.format)
-        return to.nar if factors[0] is None or factors[1] is None else settle(product(*factors), to)
+        given, at = value(int(g[index]), grad.format), value(int(codes[index]), x.format)
+        return to.nar if given is None or at is None else settle(product(given, at), to)
 
     settle_open(out, unsure, exactly, to)
     return result.wrap(out.reshape(tuple(grad.shape)))
@@ -114,36 +114,37 @@ def _multiply(
         *grad_format.parameters, g.dtype, *to.parameters, out.dtype, codes.dtype if looks_up else None
     )
     table = _slopes(slope, fmt) if looks_up else None
-    none = np.empty(0, np.int8)
+    none = np.empty(0, np.int8), np.empty(0)
 
     def run(start: int, stop: int) -> None:
         for low in range(start, stop, 1 << 14):
             part = slice(low, min(low + (1 << 14), stop))
             if table is not None:
-                kernel(g[part], codes[part], table, out[part], unsure[part])
+                kernel(g[part], codes[part], table, none[1], out[part], unsure[part])
                 continue
-            slopes, wide = _marked(slope, codec.decode(codes[part], fmt))
-            kernel(g[part], none, slopes, out[part], unsure[part])
-            unsure[part] |= wide
+            slopes, bounds = _approximate(slope, codec.decode(codes[part], fmt))
+            unknown = ~(bounds < 0.25)
+            bounds[unknown] = 0.0
+            kernel(g[part], none[0], slopes, bounds, out[part], unsure[part])
+            unsure[part] |= unknown
 
     split(g.size, 10 * g.size, run)
 
 
-def _marked(slope: Curve, x: Any) -> tuple[Floats, Any]:
-    """Slopes with their last bit set where they are inexact, and where their bounds are too wide for the kernel."""
+def _approximate(slope: Curve, x: Any) -> tuple[Floats, Floats]:
+    """Slopes and bounds of their relative errors; NaN and 0 are exact."""
     with np.errstate(all="ignore"):
         values, bound = slope.approximate(x)
-    bounds = np.broadcast_to(np.asarray(bound, np.float64), values.shape)
-    marked = np.empty(values.shape)
     values = np.clip(values, -kernels.MOST, kernels.MOST)
-    kernels.mark(np.ascontiguousarray(values), (bounds != 0.0) & (values != 0.0), marked)  # 0 is exact
-    return marked, ~(bounds <= kernels.RELATIVE) & ~np.isnan(values)
+    return values, np.where((values == 0.0) | np.isnan(values), 0.0, bound)
 
 
 @lru_cache(maxsize=128)
 def _slopes(slope: Curve, fmt: Format) -> Floats:
     codes = _all_codes(fmt)
-    slopes, wide = _marked(slope, codec.decode(codes, fmt))
+    slopes, bounds = _approximate(slope, codec.decode(codes, fmt))
+    kernels.mark(slopes, bounds != 0.0, slopes)
+    wide = ~(bounds <= kernels.RELATIVE)
     for index in np.flatnonzero(wide).tolist():
         at = value(index, fmt)
         assert at is not None

@@ -19,7 +19,7 @@ from posit._kernels import philox
 from posit._threads import split
 from posit.errors import NoRuleError, ShapeError
 from posit.torch.ops.curves import apply
-from posit.torch.ops.formulas import over
+from posit.torch.ops.families import over
 from posit.torch.tensor import Outcome, PositTensor, calling_module, outcome, register_function, to_numpy
 
 _WORD = (1 << 64) - 1
@@ -138,7 +138,7 @@ class _Dropout(torch.autograd.Function):
         return _masked(x, mask, outcome("dropout", x))
 
     @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]  # one output
+    def backward(ctx: Any, grad: Any) -> Any:
         return _masked(grad, ctx.mask, outcome("dropout", grad)), None
 
 

@@ -15,7 +15,7 @@ from posit._elementary.ziv import Solution
 from posit.errors import ShapeError
 from posit.fused import axpy
 from posit.torch.ops.curves import Curve, apply, registered
-from posit.torch.ops.formulas import with_number
+from posit.torch.ops.families import with_number
 from posit.torch.ops.pointwise import (
     ADD,
     DIV,
@@ -166,8 +166,8 @@ def _plus(op: Any, x: Any, y: Any, alpha: float) -> PositTensor:
         alpha, result.format
     ):
         shape = broadcast_shape(op, (x, y))
-        flat = (flat_codes(np.broadcast_to(to_numpy(each.codes), shape)) for each in (y, x))
-        return delivered(op, x, result.wrap(axpy(alpha, *flat, result.format).reshape(shape)))
+        b, a = (flat_codes(np.broadcast_to(to_numpy(each.codes), shape)) for each in (y, x))
+        return delivered(op, x, result.wrap(axpy(alpha, b, a, result.format).reshape(shape)))
     return delivered(op, x, rounded_once(result, op, (alpha, y, x), odd_fma, lambda a, b, c: a * b + c))
 
 

@@ -1,25 +1,93 @@
-"""Activation functions with parameters: ELU and its relatives, softplus."""
+"""Functions with parameters: arithmetic with a number, powers, ELU and its relatives, softplus."""
 
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
+from posit._elementary.several import SEVERAL
 from posit._elementary.ziv import Solution, number
 from posit.torch.ops.curves import Curve, registered
-from posit.torch.ops.formulas import clipped, far
-from posit.torch.ops.pointwise import MUL, Floats, inexact, odd_binary
+from posit.torch.ops.formulas import TINY, clipped, far
+from posit.torch.ops.pointwise import EXACT, MUL, Bounded, Floats, inexact, odd_binary
 
-_TINY = 2.0**-1000
 _SOFTPLUS, _SIGMOID = registered("softplus"), registered("sigmoid")
-Bounded = tuple[Floats, Floats | float]
 
 
 def _times(x: Floats, factor: float) -> Bounded:
     """The product with a number, rounded to odd, and its bound: 0 where it is exact."""
     product = odd_binary(MUL, x, np.full(x.shape, factor))
     return product, np.where(inexact(product), 2.0**-52, 0.0)
+
+
+@lru_cache(maxsize=256)
+def with_number(operation: int, number: float, *, number_first: bool = False) -> Curve:
+    """The sum, difference, product or quotient (ADD, SUB, MUL, DIV) with a number, right or left of the operator."""
+    constant = Fraction(number)
+
+    def approximate(x: Floats) -> Bounded:
+        other = np.full(x.shape, number)
+        return odd_binary(operation, *((other, x) if number_first else (x, other))), 0.0
+
+    def exactly(x: Fraction) -> Solution:
+        return EXACT[operation](*((constant, x) if number_first else (x, constant)))
+
+    return Curve(approximate, exactly)
+
+
+@cache
+def over(divisor: Fraction) -> Curve:
+    """The quotient by a positive rational."""
+    near = float(divisor)
+    return Curve(lambda x: (x / near, 2.0**-51), lambda x: x / divisor)
+
+
+@cache
+def kinked(left: float, right: float) -> Curve:
+    """The function ``left * x`` up to 0 and ``right * x`` from there on."""
+    a, b = Fraction(left), Fraction(right)
+
+    def approximate(x: Floats) -> Bounded:
+        return odd_binary(MUL, x, np.where(x > 0.0, right, left)), 0.0
+
+    return Curve(approximate, lambda x: x * (b if x > 0 else a))
+
+
+@cache
+def step(left: float, right: float) -> Curve:
+    """The slope of `kinked`: `left` up to 0, `right` above."""
+    a, b = Fraction(left), Fraction(right)
+
+    def approximate(x: Floats) -> Bounded:
+        return np.where(np.isnan(x), x, np.where(x > 0.0, right, left)), 0.0
+
+    return Curve(approximate, lambda x: b if x > 0 else a)
+
+
+@cache
+def power(exponent: Fraction, factor: Fraction = Fraction(1)) -> Curve:
+    """The function ``factor * x**exponent``; NaR where it has no real value, 1 at exponent 0."""
+    p, scale = float(exponent), float(factor)
+    slip = (
+        2.0**-52 if Fraction(p) == exponent and Fraction(scale) == factor else 2.0**-43
+    )  # |log x| is below 700
+
+    def approximate(x: Floats) -> Bounded:
+        values, bound = SEVERAL["pow"].approximate(x, np.full(x.shape, p))
+        half, twos = np.frexp(x)
+        shift = (twos - 1) * p
+        exact = (half == 0.5) & (shift == np.rint(shift)) & (np.abs(shift) < 900) & (slip < 2.0**-43)
+        powers = np.ldexp(1.0, np.where(exact, shift, 0.0).astype(np.int64))
+        return np.where(exact, powers, values) * scale, np.where(exact, 0.0, bound + slip)
+
+    def exactly(x: Fraction) -> Solution:
+        found = SEVERAL["pow"].solve(x, exponent)
+        if found is None or isinstance(found, Fraction):
+            return None if found is None else found * factor
+        return lambda ctx: found(ctx) * ctx.mpf(factor.numerator) / factor.denominator
+
+    return Curve(approximate, exactly)
 
 
 def _below_1(x: Fraction) -> Solution:
@@ -55,7 +123,7 @@ def elu_slope(alpha: float, scale: float, input_scale: float) -> Curve:
 
     def approximate(x: Floats) -> Bounded:
         z = np.minimum(x, 0.0) * input_scale
-        below = float(height) * np.maximum(np.exp(z), _TINY)
+        below = float(height) * np.maximum(np.exp(z), TINY)
         flat = (x == 0.0) & (Fraction(float(height)) == height)
         bound = np.where(flat, 0.0, 2.0**-47 + 2.0**-52 * np.minimum(np.abs(z), 700.0))
         return np.where(x > 0.0, scale, below), np.where(x > 0.0, 0.0, bound)

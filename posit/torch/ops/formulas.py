@@ -3,29 +3,27 @@ r"""The activation functions that the standard lacks, and the slopes of function
 Each float64 approximation states a bound of its relative error, derived from 2**-53 for an operation, `_ULPS` = 2**-49
 for a library function (16 units in the last place: several times what any in use is known to need), and condition
 numbers.  Where a slope passes through zero its terms cancel and the bound says so; those few are evaluated in higher
-precision.  Numbers that float64 cannot reach are replaced by `_TINY`, below every posit.
+precision.  Numbers that float64 cannot reach are replaced by `TINY`, below every posit.
 """
 
 from collections.abc import Callable
 from fractions import Fraction
-from functools import cache, lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from posit._elementary.several import SEVERAL
 from posit._elementary.ziv import Solution, number
 from posit._kernels import elementary
 from posit.torch.ops.curves import Curve, registered
-from posit.torch.ops.pointwise import EXACT, MUL, Floats, inexact, odd_binary, odd_fma
+from posit.torch.ops.pointwise import Bounded, Floats, inexact, odd_fma
 
 _ULPS = 2.0**-49
-_TINY = 2.0**-1000
+TINY = 2.0**-1000
 _FLAT = Fraction(1 << 14)  # exp(-_FLAT) is below every posit and product of posits
 _FAR, _NORMAL_FAR = 200, 20  # from here on exp(-x), and the tail of GELU, are below _HAIR
 _HAIR = Fraction(1, 1 << 250)  # closer to a posit than any rounding boundary that is not one itself
 _TANH_CUBE = Fraction(44715, 10**6)  # GELU's approximation by tanh: Hendrycks and Gimpel, arXiv 1606.08415
-Bounded = tuple[Floats, Floats | float]
 
 
 def clipped(x: Fraction) -> Fraction:
@@ -33,7 +31,7 @@ def clipped(x: Fraction) -> Fraction:
     return max(min(x, _FLAT), -_FLAT)
 
 
-def _mp(evaluate: Callable[[Any, Any], Any], x: Fraction) -> Solution:
+def evaluated(evaluate: Callable[[Any, Any], Any], x: Fraction) -> Solution:
     """A number to evaluate at x, with 96 guard bits: the slopes cancel by less than 64 near their zeros."""
 
     def with_guard(ctx: Any) -> Any:
@@ -60,7 +58,7 @@ def _above_1(
     def exactly(x: Fraction) -> Solution:
         if x > start:
             return far(Fraction(1), 1)
-        return rational if x == 0 else _mp(evaluate, x)
+        return rational if x == 0 else evaluated(evaluate, x)
 
     return exactly
 
@@ -76,24 +74,24 @@ def _sum_bound(result: Floats, *terms: Floats) -> Floats:
     return np.asarray(np.where(total == 0.0, 0.0, total / np.abs(result)) + 2.0**-52)
 
 
-def _of_zero(x: Floats, values: Floats, bound: Floats | float) -> Bounded:
+def of_zero(x: Floats, values: Floats, bound: Floats | float) -> Bounded:
     """Exact at x = 0, where `values` must be right."""
     return values, np.where(x == 0.0, 0.0, bound)
 
 
 def _signed_tiny(values: Floats, sign: Floats) -> Floats:
     """Values that float64 lost at its lower end: a number below every posit, with the sign of `sign`."""
-    return np.where(np.abs(values) < _TINY, np.copysign(_TINY, sign), values)
+    return np.where(np.abs(values) < TINY, np.copysign(TINY, sign), values)
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return np.maximum(1.0 / (1.0 + np.exp(np.minimum(-x, 700.0))), _TINY)
+    return np.maximum(1.0 / (1.0 + np.exp(np.minimum(-x, 700.0))), TINY)
 
 
 # Slopes over the argument
 
 
-def _square_error(x: Floats) -> Floats:
+def square_error(x: Floats) -> Floats:
     """Bound of the rounding error of x * x: none where x has 24 significant bits."""
     return np.where(x.astype(np.float32).astype(np.float64) == x, 0.0, np.square(x) * 2.0**-53)
 
@@ -106,8 +104,8 @@ def _gelu_slope(x: Floats) -> Bounded:
     rise = x * np.exp(-0.5 * np.square(x)) * 0.3989422804014327
     values = _signed_tiny(area + rise, np.where(x < 0.0, -1.0, 1.0))
     steep = np.square(np.minimum(x, 0.0))
-    error = _sum_bound(values, area * (_ULPS + 2.0**-51 * steep), np.abs(rise) * (_ULPS + _square_error(x)))
-    return _of_zero(x, values, np.where(x < -37.3, 2.0**-44, error))
+    error = _sum_bound(values, area * (_ULPS + 2.0**-51 * steep), np.abs(rise) * (_ULPS + square_error(x)))
+    return of_zero(x, values, np.where(x < -37.3, 2.0**-44, error))
 
 
 def _gelu_slope_real(ctx: Any, x: Any) -> Any:
@@ -120,7 +118,7 @@ def _silu_slope(x: Floats) -> Bounded:
     rise = x * _sigmoid(-x)
     values = _signed_tiny(s * (1.0 + rise), np.where(x < 0.0, -1.0, 1.0))
     error = _sum_bound(values, s * _ULPS * 4, s * np.abs(rise) * _ULPS * 4)
-    return _of_zero(x, values, np.where(x < -690.0, 2.0**-44, error))
+    return of_zero(x, values, np.where(x < -690.0, 2.0**-44, error))
 
 
 def _silu_slope_real(ctx: Any, x: Any) -> Any:
@@ -138,8 +136,8 @@ def _inner(x: Floats) -> tuple[Floats, Floats, Floats]:
 def _gelu_tanh(x: Floats) -> Bounded:
     """The product x sigmoid(2 u)."""
     twice, _, error = _inner(x)
-    size = np.maximum(np.abs(x) * _sigmoid(twice), np.where(x == 0.0, 0.0, _TINY))
-    return _of_zero(x, np.copysign(size, x), 4 * _ULPS + error)
+    size = np.maximum(np.abs(x) * _sigmoid(twice), np.where(x == 0.0, 0.0, TINY))
+    return of_zero(x, np.copysign(size, x), 4 * _ULPS + error)
 
 
 def _gelu_tanh_slope(x: Floats) -> Bounded:
@@ -149,7 +147,7 @@ def _gelu_tanh_slope(x: Floats) -> Bounded:
     rise = x * s * _sigmoid(-twice) * rate
     values = _signed_tiny(s + rise, np.where(x < 0.0, -1.0, 1.0))
     relative = _sum_bound(values, s * (4 * _ULPS + error), np.abs(rise) * (8 * _ULPS + 2 * error))
-    return _of_zero(x, values, np.where(x < -20.0, 2.0**-44, relative))
+    return of_zero(x, values, np.where(x < -20.0, 2.0**-44, relative))
 
 
 def _gelu_tanh_real(ctx: Any, x: Any, *, slope: bool = False) -> Any:
@@ -166,8 +164,8 @@ def _mish(x: Floats) -> Bounded:
     """The product x n / (n + 2) with n = e**x (e**x + 2): tanh(softplus(x)) without cancellation."""
     e = np.exp(np.minimum(x, 40.0))
     n = e * (e + 2.0)
-    size = np.maximum(np.abs(x) * (n / (n + 2.0)), np.where(x == 0.0, 0.0, _TINY))
-    return _of_zero(x, np.copysign(size, x), 2.0**-45)
+    size = np.maximum(np.abs(x) * (n / (n + 2.0)), np.where(x == 0.0, 0.0, TINY))
+    return of_zero(x, np.copysign(size, x), 2.0**-45)
 
 
 def _mish_slope(x: Floats) -> Bounded:
@@ -208,8 +206,8 @@ def _sixth(x: Floats) -> Bounded:
 
 SILU = Curve(registered("silu").approximate, _below_x(registered("silu").solve))
 GELU = Curve(registered("gelu").approximate, _below_x(registered("gelu").solve, _NORMAL_FAR))
-GELU_TANH = Curve(_gelu_tanh, _below_x(lambda x: _mp(_gelu_tanh_real, x), _NORMAL_FAR))
-MISH = Curve(_mish, _below_x(lambda x: _mp(_mish_real, x)))
+GELU_TANH = Curve(_gelu_tanh, _below_x(lambda x: evaluated(_gelu_tanh_real, x), _NORMAL_FAR))
+MISH = Curve(_mish, _below_x(lambda x: evaluated(_mish_real, x)))
 HARDSWISH = Curve(_hardswish, lambda x: x * max(min(x + 3, Fraction(6)), Fraction(0)) / 6)
 HARDSIGMOID = Curve(_hardsigmoid, lambda x: max(min((x + 3) / 6, Fraction(1)), Fraction(0)))
 GELU_SLOPE = Curve(_gelu_slope, _above_1(Fraction(1, 2), _gelu_slope_real, _NORMAL_FAR))
@@ -232,126 +230,3 @@ def _odd(values: Floats) -> Bounded:
 
 TANH_SLOPE_OF_RESULT = Curve(lambda y: _odd(odd_fma(-y, y, np.ones(y.shape))), lambda y: 1 - y * y)
 SIGMOID_SLOPE_OF_RESULT = Curve(lambda y: _odd(odd_fma(-y, y, y)), lambda y: y - y * y)
-
-
-# Families with parameters
-
-
-@lru_cache(maxsize=256)
-def with_number(operation: int, number: float, *, number_first: bool = False) -> Curve:
-    """The sum, difference, product or quotient (ADD, SUB, MUL, DIV) with a number, right or left of the operator."""
-    constant = Fraction(number)
-
-    def approximate(x: Floats) -> Bounded:
-        other = np.full(x.shape, number)
-        return odd_binary(operation, *((other, x) if number_first else (x, other))), 0.0
-
-    def exactly(x: Fraction) -> Solution:
-        return EXACT[operation](*((constant, x) if number_first else (x, constant)))
-
-    return Curve(approximate, exactly)
-
-
-@cache
-def over(divisor: Fraction) -> Curve:
-    """The quotient by a positive rational."""
-    near = float(divisor)
-    return Curve(lambda x: (x / near, 2.0**-51), lambda x: x / divisor)
-
-
-@cache
-def kinked(left: float, right: float) -> Curve:
-    """The function ``left * x`` up to 0 and ``right * x`` from there on."""
-    a, b = Fraction(left), Fraction(right)
-
-    def approximate(x: Floats) -> Bounded:
-        return odd_binary(MUL, x, np.where(x > 0.0, right, left)), 0.0
-
-    return Curve(approximate, lambda x: x * (b if x > 0 else a))
-
-
-@cache
-def step(left: float, right: float) -> Curve:
-    """The slope of `kinked`: `left` up to 0, `right` above."""
-    a, b = Fraction(left), Fraction(right)
-
-    def approximate(x: Floats) -> Bounded:
-        return np.where(np.isnan(x), x, np.where(x > 0.0, right, left)), 0.0
-
-    return Curve(approximate, lambda x: b if x > 0 else a)
-
-
-@cache
-def power(exponent: Fraction, factor: Fraction = Fraction(1)) -> Curve:
-    """The function ``factor * x**exponent``; NaR where it has no real value, 1 at exponent 0."""
-    p, scale = float(exponent), float(factor)
-    slip = 2.0**-52 if (p, scale) == (exponent, factor) else 2.0**-43  # |log x| is below 700
-
-    def approximate(x: Floats) -> Bounded:
-        values, bound = SEVERAL["pow"].approximate(x, np.full(x.shape, p))
-        half, twos = np.frexp(x)
-        shift = (twos - 1) * p
-        exact = (half == 0.5) & (shift == np.rint(shift)) & (np.abs(shift) < 900) & (slip < 2.0**-43)
-        powers = np.ldexp(1.0, np.where(exact, shift, 0.0).astype(np.int64))
-        return np.where(exact, powers, values) * scale, np.where(exact, 0.0, bound + slip)
-
-    def exactly(x: Fraction) -> Solution:
-        found = SEVERAL["pow"].solve(x, exponent)
-        if found is None or isinstance(found, Fraction):
-            return None if found is None else found * factor
-        return lambda ctx: found(ctx) * ctx.mpf(factor.numerator) / factor.denominator
-
-    return Curve(approximate, exactly)
-
-
-def _mirrored(curve: Curve) -> Curve:
-    """The function times -1."""
-
-    def approximate(x: Floats) -> Bounded:
-        values, bound = curve.approximate(x)
-        return -values, bound
-
-    def exactly(x: Fraction) -> Solution:
-        found = curve.solve(x)
-        if found is None or isinstance(found, Fraction):
-            return None if found is None else -found
-        return lambda ctx: -found(ctx)
-
-    return Curve(approximate, exactly)
-
-
-def _exact_at_zero(curve: Curve) -> Curve:
-    """The same, its bound 0 at 0."""
-
-    def approximate(x: Floats) -> Bounded:
-        values, bound = curve.approximate(x)
-        return _of_zero(x, values, bound)
-
-    return Curve(approximate, curve.solve)
-
-
-def _bell(x: Floats) -> Bounded:
-    """2 / sqrt(pi) exp(-x**2), the slope of the error function."""
-    x = np.clip(x, -40.0, 40.0)
-    return np.maximum(1.1283791670955126 * np.exp(-np.square(x)), _TINY), 2.0**-48 + 2.0 * _square_error(x)
-
-
-def _bell_real(ctx: Any, x: Any) -> Any:
-    return 2 * ctx.exp(-x * x) / ctx.sqrt(ctx.pi)
-
-
-#: Slopes over the argument of functions whose derivative PyTorch would form in several steps.
-SLOPES: dict[str, Curve] = {
-    "sin": _exact_at_zero(registered("cos")),
-    "cos": _mirrored(registered("sin")),
-    "erf": Curve(_bell, lambda x: _mp(_bell_real, x)),
-    "expm1": _exact_at_zero(registered("exp")),
-    "log1p": Curve(
-        lambda x: (np.where(x > -1.0, 1.0 / (1.0 + x), np.nan), np.where(x == 0.0, 0.0, 2.0**-51)),
-        lambda x: 1 / (1 + x) if x > -1 else None,
-    ),
-    "sqrt": power(Fraction(-1, 2), Fraction(1, 2)),
-    "rsqrt": power(Fraction(-3, 2), Fraction(-1, 2)),
-    "reciprocal": power(Fraction(-2), Fraction(-1)),
-    "square": Curve(lambda x: (2.0 * x, 0.0), lambda x: 2 * x),
-}

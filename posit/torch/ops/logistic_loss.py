@@ -24,7 +24,7 @@ from posit.torch.ops.element_losses import (
     require,
     shares,
 )
-from posit.torch.ops.softmax import exp_real
+from posit.torch.ops.softmax_exact import exp_real
 from posit.torch.tensor import PositTensor, calling_module, outcome, register_function
 
 Floats = npt.NDArray[np.float64]

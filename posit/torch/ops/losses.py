@@ -14,7 +14,7 @@ import torch
 from posit.codec import Codes, encode, encode_rational, signed_storage
 from posit.errors import NoRuleError, ShapeError
 from posit.torch.ops.reductions import mean_codes
-from posit.torch.ops.softmax import exact_dot
+from posit.torch.ops.softmax_exact import exact_dot
 from posit.torch.tensor import (
     Outcome,
     PositTensor,

@@ -25,8 +25,9 @@ from posit.formats import Format
 from posit.torch.tensor import Outcome, PositTensor, calling_module, to_numpy
 
 Floats = npt.NDArray[np.float64]
+Bounded = tuple[Floats, Floats | float]  #: approximations and bounds of their relative errors
 Operand = Any  # a PositTensor, a tensor of integers or truth values, or a Python number
-Compute = Callable[..., Floats | tuple[Floats, Floats | float]]
+Compute = Callable[..., Floats | Bounded]
 Solve = Callable[..., Solution]
 
 ADD, SUB, MUL, DIV = range(4)  # as in posit._kernels.arithmetic

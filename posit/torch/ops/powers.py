@@ -14,13 +14,67 @@ import torch
 
 from posit._elementary.several import SEVERAL
 from posit._elementary.ziv import Solution
-from posit.torch.ops.curves import Curve, apply, multiply_slope
+from posit.torch.ops.curves import Curve, apply, multiply_slope, registered
 from posit.torch.ops.elementwise import CURVES, combine, delivered, numbers_checked, outcome_of
-from posit.torch.ops.formulas import SLOPES, power
-from posit.torch.ops.pointwise import DIV, MUL, Floats, finite, rounded_once
+from posit.torch.ops.families import power
+from posit.torch.ops.formulas import TINY, evaluated, of_zero, square_error
+from posit.torch.ops.pointwise import DIV, MUL, Bounded, Floats, finite, rounded_once
 from posit.torch.tensor import Outcome, PositTensor, outcome, register_function, register_rule
 
 aten = torch.ops.aten
+
+
+def _mirrored(curve: Curve) -> Curve:
+    """The function times -1."""
+
+    def approximate(x: Floats) -> Bounded:
+        values, bound = curve.approximate(x)
+        return -values, bound
+
+    def exactly(x: Fraction) -> Solution:
+        found = curve.solve(x)
+        if found is None or isinstance(found, Fraction):
+            return None if found is None else -found
+        return lambda ctx: -found(ctx)
+
+    return Curve(approximate, exactly)
+
+
+def _exact_at_zero(curve: Curve) -> Curve:
+    """The same, its bound 0 at 0."""
+
+    def approximate(x: Floats) -> Bounded:
+        values, bound = curve.approximate(x)
+        return of_zero(x, values, bound)
+
+    return Curve(approximate, curve.solve)
+
+
+def _bell(x: Floats) -> Bounded:
+    """2 / sqrt(pi) exp(-x**2), the slope of the error function."""
+    x = np.clip(x, -40.0, 40.0)
+    return np.maximum(1.1283791670955126 * np.exp(-np.square(x)), TINY), 2.0**-48 + 2.0 * square_error(x)
+
+
+def _bell_real(ctx: Any, x: Any) -> Any:
+    return 2 * ctx.exp(-x * x) / ctx.sqrt(ctx.pi)
+
+
+#: Slopes over the argument of functions whose derivative PyTorch would form in several steps.
+SLOPES: dict[str, Curve] = {
+    "sin": _exact_at_zero(registered("cos")),
+    "cos": _mirrored(registered("sin")),
+    "erf": Curve(_bell, lambda x: evaluated(_bell_real, x)),
+    "expm1": _exact_at_zero(registered("exp")),
+    "log1p": Curve(
+        lambda x: (np.where(x > -1.0, 1.0 / (1.0 + x), np.nan), np.where(x == 0.0, 0.0, 2.0**-51)),
+        lambda x: 1 / (1 + x) if x > -1 else None,
+    ),
+    "sqrt": power(Fraction(-1, 2), Fraction(1, 2)),
+    "rsqrt": power(Fraction(-3, 2), Fraction(-1, 2)),
+    "reciprocal": power(Fraction(-2), Fraction(-1)),
+    "square": Curve(lambda x: (2.0 * x, 0.0), lambda x: 2 * x),
+}
 
 
 @register_rule(aten.pow.Tensor_Scalar, aten.pow_.Scalar)
@@ -58,7 +112,7 @@ class _Smooth(torch.autograd.Function):
         return function(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]  # one output
+    def backward(ctx: Any, grad: Any) -> Any:
         (x,) = ctx.saved_tensors
         return multiply_slope(ctx.slope, grad, x, outcome("backward", grad, x)), None, None
 
@@ -104,7 +158,7 @@ class _Quotient(torch.autograd.Function):
         return combine(DIV, "div", x, y, outcome_of("div", x, y))
 
     @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]  # one output
+    def backward(ctx: Any, grad: Any) -> Any:
         *numerator, y = ctx.saved_tensors
         x = numerator[0] if numerator else ctx.numerator
         result = outcome("div", grad, *(each for each in (x, y) if isinstance(each, PositTensor)))
@@ -134,7 +188,7 @@ def _exact_fall(g: Fraction, x: Fraction, y: Fraction) -> Solution:
 )
 def _divided(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is not None or not isinstance(y, PositTensor) or not _whole(x):
-        options = {} if rounding_mode is None else {"rounding_mode": rounding_mode}
+        options: Any = {} if rounding_mode is None else {"rounding_mode": rounding_mode}
         with torch._C.DisableTorchFunctionSubclass():
             return torch.div(x, y, **options)
     return _Quotient.apply(x, y)  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from posit._kernels import attention
 from posit._threads import split
 from posit.codec import decode, encode, encode_rational, signed_storage
 from posit.torch.ops.contractions import product
-from posit.torch.ops.softmax import exact_dot
+from posit.torch.ops.softmax_exact import exact_dot
 from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 Floats = npt.NDArray[np.float64]
@@ -114,7 +114,8 @@ def _certified(
     split(len(x), 4 * dots.size, run)
     if not (in_reach and _SCALES[0] <= abs(scale) <= _SCALES[1]):
         unsure[...] = 1
-    for p, i, j in np.argwhere(unsure):
+    for index in np.flatnonzero(unsure.view(np.bool_)):
+        p, i, j = np.unravel_index(index, unsure.shape)
         line, column = x[p, i], columns[p, j]
         if np.isnan(line).any() or np.isnan(column).any():
             codes[p, i, j] = -fmt.nar

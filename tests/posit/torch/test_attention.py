@@ -16,10 +16,10 @@ from posit import Format, posit8, posit16, posit32
 from posit.codec import encode_rational
 from posit.errors import FormatMismatch, NoRuleError, ShapeError
 from posit.torch import Policy, PositTensor, gradient_sums, posit_tensor
-from posit.torch.ops.softmax import softmax_code
+from posit.torch.ops.softmax_exact import softmax_code
 
 NAR = -(1 << 15)
-attention = functional.scaled_dot_product_attention
+attention: Callable[..., torch.Tensor] = functional.scaled_dot_product_attention
 Table = list[list[Fraction]]
 
 
@@ -137,7 +137,7 @@ def test_exact_zeros_and_cancellation_are_settled() -> None:
     leaves = [leaf(x) for x in (q, k, v)]
     y = attention(*leaves, scale=0.7)
     y.backward(g)
-    wanted = by_hand(*leaves, g, np.ones((2, 2), bool), np.zeros((2, 2)), 0.7)
+    wanted = by_hand(leaves[0], leaves[1], leaves[2], g, np.ones((2, 2), bool), np.zeros((2, 2)), 0.7)
     assert [posit(x).codes.tolist() for x in (y.detach(), *(x.grad for x in leaves))] == wanted
 
 
@@ -186,8 +186,8 @@ def test_a_future_token_changes_no_earlier_bit(future: str) -> None:
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
     # gradients of early keys depend on late queries; without those they do not depend on late tokens at all
     grads = []
-    for given in ((q, k, v), changed[:3]):
-        leaves = [leaf(x) for x in given]
+    for early_given in ([q, k, v], changed[:3]):
+        leaves = [leaf(x) for x in early_given]
         early = g.like(g.codes.clone())
         early.codes[:, 4:] = 0
         attention(*leaves, is_causal=True)[:, :4].backward(posit(early[:, :4]))

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -21,12 +21,12 @@ WIDE = Format(20, 5)  # its products leave float64's range
 Rational = Fraction | None
 
 
-def codes(values: list[int], fmt: Format, policy: Policy | None = None) -> PositTensor:
+def codes(values: list[int], fmt: Format, policy: Policy | None = None) -> Any:  # PositTensor
     dtype = {1: torch.int8, 2: torch.int16, 4: torch.int32}[fmt.storage.itemsize]
     return PositTensor(torch.tensor(values, dtype=dtype), fmt, policy=policy)
 
 
-def sample(fmt: Format, count: int = 120, seed: int = 0, policy: Policy | None = None) -> PositTensor:
+def sample(fmt: Format, count: int = 120, seed: int = 0, policy: Policy | None = None) -> Any:
     """Random codes, numbers around 1, zeros, ends, NaR."""
     rng = np.random.default_rng(seed)
     anything = rng.integers(-fmt.maxpos, fmt.maxpos, count // 2).tolist()
@@ -38,7 +38,7 @@ def sample(fmt: Format, count: int = 120, seed: int = 0, policy: Policy | None =
     return codes(mixed[:count], fmt, policy)
 
 
-def sample_pair(a: Format, b: Format, policy: Policy | None = None) -> tuple[PositTensor, PositTensor]:
+def sample_pair(a: Format, b: Format, policy: Policy | None = None) -> tuple[Any, Any]:
     rng = np.random.default_rng(5)
     x = sample(a, 180, 1, policy)
     return x, codes(rng.permutation(sample(b, 180, 2).codes.tolist()).tolist(), b, policy)
@@ -58,7 +58,7 @@ def signed(x: Rational, fmt: Format) -> int:
     return code - (1 << fmt.nbits) if code >= fmt.nar else code
 
 
-def check(got: Any, wanted: list[Rational], fmt: Format) -> None:
+def check(got: Any, wanted: Sequence[Rational], fmt: Format) -> None:
     assert isinstance(got, PositTensor)
     assert got.format == fmt
     assert got.codes.reshape(-1).tolist() == [signed(x, fmt) for x in wanted]
@@ -131,7 +131,7 @@ def test_a_python_number_is_exact(fmt: Format, number: float) -> None:
 
 @pytest.mark.parametrize("number", [0.1, -3])
 def test_tables_of_long_tensors_give_the_same(number: float) -> None:
-    every = PositTensor(torch.arange(-(1 << 15), 1 << 15).to(torch.int16), posit16)
+    every: Any = PositTensor(torch.arange(-(1 << 15), 1 << 15).to(torch.int16), posit16)
     long = every.repeat(2)
     for short, full in ((every[::97] * number, long * number), (number / every[::97], number / long)):
         assert torch.equal(full.codes[: 1 << 16][::97], short.codes)
@@ -139,7 +139,8 @@ def test_tables_of_long_tensors_give_the_same(number: float) -> None:
 
 def test_infinite_numbers_are_refused() -> None:
     x = sample(posit16)
-    for operation in (lambda: x * math.inf, lambda: x + math.nan, lambda: x.clamp_min(math.inf)):
+    operations: list[Any] = [lambda: x * math.inf, lambda: x + math.nan, lambda: x.clamp_min(math.inf)]
+    for operation in operations:
         with pytest.raises(NonFiniteError, match="posits have no infinities"):
             operation()
     with pytest.raises(NonFiniteError, match=r"masked_fill.* got -inf.*attn_mask"):
@@ -153,14 +154,18 @@ def test_integers_and_masks_are_exact_numbers_and_floats_are_refused() -> None:
     whole = torch.arange(x.numel()) - 50
     check(
         x * whole,
-        [lifted(lambda a: a * n)(a) for a, n in zip(values(x), whole.tolist(), strict=True)],
+        [None if a is None else a * n for a, n in zip(values(x), whole.tolist(), strict=True)],
         posit16,
     )
     mask = whole % 3 == 0
     check(
-        x * mask, [lifted(lambda a: a * n)(a) for a, n in zip(values(x), mask.tolist(), strict=True)], posit16
+        x * mask,
+        [None if a is None else a * n for a, n in zip(values(x), mask.tolist(), strict=True)],
+        posit16,
     )
-    for operation in (lambda: x * torch.ones(120), lambda: x == torch.ones(120), lambda: torch.ones(120) / x):
+    floats = torch.ones(120)
+    operations: list[Any] = [lambda: x * floats, lambda: x == floats, lambda: floats / x]
+    for operation in operations:
         with pytest.raises(FormatMismatch, match="got a torch.float32 operand"):
             operation()
 
@@ -285,11 +290,8 @@ def test_powers_of_tensors_agree_with_the_number_layer() -> None:
 
     wanted = _elementary.evaluate2("pow", x.codes.numpy(), p.codes.numpy(), posit16)
     assert (x**p).codes.tolist() == wanted.tolist()
-    check(
-        2 ** sample(posit16, 14)[9:],
-        [Fraction(2), Fraction(2)][:0] + values(2 ** sample(posit16, 14)[9:]),
-        posit16,
-    )
+    twos = 2 ** codes([1 << 14, 0, -(1 << 14)], posit16)
+    check(twos, [Fraction(2), Fraction(1), Fraction(1, 2)], posit16)
 
 
 def test_a_quotients_gradients_round_once_each() -> None:
@@ -303,12 +305,16 @@ def test_a_quotients_gradients_round_once_each() -> None:
     fall = lifted(lambda g, a, b: -g * a / b**2 if b else None)
     check(y.grad, [fall(*triple) for triple in triples], posit16)
     scale = posit_tensor(torch.tensor(3.0), posit16).requires_grad_()
-    (posit_tensor(torch.ones(5), posit16) / scale).sum().backward()
+    (codes([1 << 14] * 5, posit16) / scale).sum().backward()
     assert isinstance(scale.grad, PositTensor)
     third = value(signed(Fraction(-1, 9), posit16), posit16)
     assert third is not None
     check(scale.grad, [5 * third], posit16)
     (3.0 / y).backward(g)  # a number over posits
+
+
+def leaf(x: torch.Tensor) -> Any:
+    return posit_tensor(x, posit32).requires_grad_()
 
 
 @pytest.mark.parametrize(
@@ -334,7 +340,7 @@ def test_a_quotients_gradients_round_once_each() -> None:
 )
 def test_gradients_agree_with_float64(function: Any) -> None:
     torch.manual_seed(0)
-    x, y = (posit_tensor(torch.randn(20), posit32).requires_grad_() for _ in range(2))
+    x, y = (leaf(torch.randn(20)) for _ in range(2))
     a, b = (each.to_float(torch.float64).requires_grad_() for each in (x, y))
     got, wanted = function(x, y), function(a, b)
     got.sum().backward()
@@ -363,7 +369,9 @@ def test_comparisons_follow_the_standards_order() -> None:
     ):
         for each in (x, z, sample(Format(12, 1))):
             if number == -math.inf:
-                each = codes([c for c in each.codes.tolist() if c != -each.format.nar], each.format)  # NaR is below every real, and there is nothing below -inf
+                each = codes(
+                    [c for c in each.codes.tolist() if c != -each.format.nar], each.format
+                )  # NaR is below every real, and there is nothing below -inf
             test = getattr(operator, relation)
             wanted = [test(float(key(a)), number) for a in values(each)]
             assert getattr(torch, relation)(each, number).tolist() == wanted, (number, relation)
@@ -377,17 +385,13 @@ def test_nar_is_found_and_wins() -> None:
     assert int(x.argmax()) == int(x.argmin()) == 1
     for largest in (x.max(), x.min(), x.amax(0), x.max(dim=0).values, x.amin(0)):
         check(largest, [None], posit16)
-    check(
-        x.clamp(0, 1e-30),
-        [Fraction(*(3.0).as_integer_ratio())][:0] + values(codes([1, -posit16.nar, 1, 0], posit16)),
-        posit16,
-    )
+    assert x.clamp(0, 1e-30).codes.tolist() == [1, -posit16.nar, 1, 0]
     assert codes([posit16.maxpos, -posit16.nar, 3], posit16)[::2].max().codes.item() == posit16.maxpos
     check(torch.maximum(x, x.flip(0)), values(codes([3, -posit16.nar, -posit16.nar, 3], posit16)), posit16)
 
 
 def test_order_statistics_agree_with_torch() -> None:
-    x = posit_tensor(torch.randn(6, 7, generator=torch.Generator().manual_seed(3)), posit16)
+    x: Any = posit_tensor(torch.randn(6, 7, generator=torch.Generator().manual_seed(3)), posit16)
     real = x.to_float()
     assert torch.equal(x.argmax(1), real.argmax(1))
     assert torch.equal(x.sort(dim=0, descending=True).indices, real.sort(dim=0, descending=True).indices)

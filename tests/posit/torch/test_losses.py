@@ -178,7 +178,7 @@ def test_labels_and_batches_that_make_no_sense_are_refused() -> None:
         (lambda: nn.CrossEntropyLoss()(x, labels), ShapeError, "got label 7 .in CrossEntropyLoss"),
         (lambda: cross(rounded(0, 5), labels[:0]), ShapeError, "empty batch.*nothing to take the mean of"),
         (lambda: cross(rounded(0, 5), labels[:0], label_smoothing=0.1), ShapeError, "empty batch"),
-        (lambda: cross(x, torch.tensor([-100, -100])), ShapeError, "all ignored"),
+        (lambda: cross(x, torch.tensor([-100, -100])), ShapeError, "all are ignored"),
         (lambda: cross(x, torch.rand(2, 5)), FormatMismatch, "got a torch.float32 operand"),
         (lambda: cross(x, rounded(2, 4)), ShapeError, "class probabilities of the shape"),
         (lambda: cross(x, x.like(x.codes).requires_grad_()), NoRuleError, "detach them"),
@@ -307,7 +307,7 @@ def test_the_logistic_loss_rounds_once(fmt: Format, reduction: str, weighted: bo
     factors = [(ones if part is None else part.expand(3, 4)).reshape(-1).tolist() for part in (w, p)]
     given = fractions(g) * (1 if reduction == "none" else 12)
     values, slopes = [], []
-    with mpmath.workprec(40000):
+    with mpmath.workprec(16000):
         for a, b, own, positive, share in zip(fractions(x), fractions(y), *factors, given, strict=True):
             up, down = (mpmath.mpf(f.numerator) / f.denominator for f in (1 - b, Fraction(positive) * b))
             power = mpmath.exp(mpmath.mpf(a.numerator) / a.denominator)
