@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 Gemm = Callable[[Floats, Floats, Floats], object]
 
 _SMALL = 1 << 19  #: multiply-adds of a product that one kernel does better than a BLAS and three
-_CALL = 4096  #: bytes of limbs, counts and Python's own objects in a call: measured, not counted
+_CALL = 1024  #: bytes of limbs, counts and Python's own objects in a call: measured, not counted
 _slack = 1.0  #: scales the proven error bounds; below 1 in tests that want to see wrong results
 
 

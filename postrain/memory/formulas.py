@@ -16,6 +16,7 @@ from ga.plan import plan_from_key
 from posit import Format
 from posit._matmul import matmul_workspace
 from posit._streams import sums_workspace
+from posit.torch.ops.softmax import rows_workspace
 
 aten, ga = torch.ops.aten, torch.ops.ga
 
@@ -26,7 +27,7 @@ def posit_workspace(op: Any, args: tuple[Any, ...], result: Any, fmt: Format) ->
     """Bytes that `op` holds at its own peak, its result not counted; 0 for an operator without a formula.
 
     >>> x = torch.empty(4, 8, device="meta")
-    >>> posit_workspace(aten.mm.default, (x, x.T), None, Format(16)) - 4096  # 80 doubles, statistics of lines …
+    >>> posit_workspace(aten.mm.default, (x, x.T), None, Format(16)) - 1024  # 80 doubles, statistics of lines …
     1676
     """
     formula = _FORMULAS.get(op)
@@ -49,7 +50,7 @@ def _mm(args: tuple[Any, ...], fmt: Format) -> int:
 
 def _addmm(args: tuple[Any, ...], fmt: Format) -> int:
     (m, k), n = args[1].shape, args[2].shape[1]
-    addends: int = 2 * _DOUBLE * n  # of all columns, and those of a row
+    addends: int = _DOUBLE * n
     return product_workspace(m, k, n) + addends
 
 
@@ -73,18 +74,19 @@ def certified_workspace(elements: int, width: int) -> int:
     return elements * (2 * _DOUBLE + width + 1)
 
 
-def _log_softmax(args: tuple[Any, ...], fmt: Format) -> int:
-    """Six arrays while value and error are computed; then values, value and error, and `certified`."""
-    elements = int(args[0].numel())
-    return max(
-        elements * (6 * _DOUBLE - fmt.storage.itemsize),
-        3 * _DOUBLE * elements + certified_workspace(elements, fmt.storage.itemsize),
-    )
+def _rows(operands: int) -> Callable[[tuple[Any, ...], Format], int]:
+    """A formula of an operator over the rows along a dimension, which is the argument after the operands."""
+
+    def formula(args: tuple[Any, ...], fmt: Format) -> int:
+        width = int(args[0].shape[args[operands]]) if args[0].ndim else 1
+        return rows_workspace(int(args[0].numel()) // max(width, 1), width, operands)
+
+    return formula
 
 
 def _mse_loss(args: tuple[Any, ...], fmt: Format) -> int:
-    """Two operands, and their difference, which NumPy squares in place (from 256 KiB on; below, one more)."""
-    return 3 * _DOUBLE * int(args[0].numel())
+    """Two operands, their difference and its square."""
+    return 4 * _DOUBLE * int(args[0].numel())
 
 
 def _mse_loss_backward(args: tuple[Any, ...], fmt: Format) -> int:
@@ -144,10 +146,8 @@ _FORMULAS: dict[Any, Callable[[tuple[Any, ...], Format], int]] = {
     aten.sum.default: _sum,
     aten.sum.dim_IntList: _sum,
     aten.threshold_backward.default: _threshold_backward,
-    aten._log_softmax.default: _log_softmax,
-    aten._log_softmax_backward_data.default: _elementwise(
-        6
-    ),  # two operands, share, size, error, approximation
+    aten._log_softmax.default: _rows(1),
+    aten._log_softmax_backward_data.default: _rows(2),
     aten.nll_loss_forward.default: _elementwise(1),
     aten.mse_loss.default: _mse_loss,
     aten.mse_loss_backward.default: _mse_loss_backward,
