@@ -16,13 +16,13 @@ import ga.product  # noqa: F401  (defines torch.ops.ga)
 from ga.plan import Term, plan_from_key
 from posit import _buffers
 from posit._explain import Explanation
-from posit.codec import decode, encode, encode_rational, signed_storage
+from posit.codec import encode, encode_rational, signed_storage
 from posit.errors import NoRuleError
 from posit.formats import Format
 from posit.rounding import certified
 from posit.torch import PositTensor, register_rule
 from posit.torch.ops.observe import current
-from posit.torch.tensor import same_format, to_numpy, wrap
+from posit.torch.tensor import outcome
 
 Floats = npt.NDArray[np.float64]
 _UNIT = 2.0**-53
@@ -79,12 +79,13 @@ def _sum_products(
     planes: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...],
     reduced_to: tuple[int, ...] | None,
 ) -> PositTensor:
-    fmt = same_format(op, *operands)
-    if len(operands) * max(fmt.max_scale, -fmt.lsb_scale) > 900:
+    result = outcome(op, *operands)
+    fmt = result.format
+    if sum(max(each.format.max_scale, -each.format.lsb_scale) for each in operands) > 900:
         raise NoRuleError(
-            f"{op}: products of {len(operands)} values of {fmt} leave float64's range; use es <= 2"
+            f"{op}: products of {len(operands)} values of {operands[0].format} leave float64's range; use es <= 2"
         )
-    factors = [np.asarray(decode(to_numpy(operand.codes), fmt), np.float64) for operand in operands]
+    factors = [operand.values() for operand in operands]
     batch = np.broadcast_shapes(*(factor.shape[1:] for factor in factors))
     aligned = tuple(_align(factor, len(batch)) for factor in factors)
     axes = _summed_axes(batch, reduced_to)
@@ -100,7 +101,7 @@ def _sum_products(
     codes = certified(value, error, fmt, exact, signed_storage(fmt))
     shape = (len(planes), *(reduced_to[1:] if reduced_to is not None else batch))
     codes = codes.reshape(shape)
-    if (observer := current()) is not None:
+    if (observer := current()) is not None and all(each.format == fmt for each in operands):
         tiers = Explanation(certified=codes.size - len(open_elements), quire=len(open_elements))
         kept = tuple(operand.codes for operand in operands)
         observer(
@@ -108,7 +109,7 @@ def _sum_products(
                 str(op), fmt, kept, codes, tiers, np.array(open_elements, np.int64), sums, value.shape
             )
         )
-    return wrap(codes, fmt)
+    return result.wrap(codes)
 
 
 def _align(factor: Floats, ndim: int) -> Floats:

@@ -20,6 +20,10 @@ Rule = Callable[..., Any]
 
 _RULES: dict[Any, Rule] = {}
 _FUNCTIONS: dict[Any, Rule] = {}
+_NOT_TRACED = (
+    "torch.compile cannot trace posits, whose operators are kernels of their own; "
+    "call the model without compiling it"
+)
 _DTYPES = {"int8": torch.int8, "int16": torch.int16, "int32": torch.int32}
 
 
@@ -128,13 +132,7 @@ class PositTensor(torch.Tensor):
         return f"PositTensor({self.tolist()}, {self._format}{grad})"
 
     def __tensor_flatten__(self) -> tuple[list[str], dict[str, Any]]:
-        return ["_codes"], {"fmt": self._format, "policy": self._policy}
-
-    @staticmethod
-    def __tensor_unflatten__(
-        inner: dict[str, torch.Tensor], meta: dict[str, Any], *_: object
-    ) -> "PositTensor":
-        return PositTensor(inner["_codes"], meta["fmt"], policy=meta["policy"])
+        raise NoRuleError(_NOT_TRACED)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PositTensor":
         copy = self.like(self._codes.clone())
@@ -242,7 +240,17 @@ def posit_tensor(x: torch.Tensor, fmt: "Format | str", *, requires_grad: bool = 
     >>> posit_tensor(torch.tensor([0.1, -3.0]), "posit8")
     PositTensor([0.1015625, -3.0], posit8)
     """
-    fmt = Format.parse(fmt)
+    result: PositTensor = _rounded(x, Format.parse(fmt), requires_grad)
+    return result
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+def _rounded(x: torch.Tensor, fmt: Format, requires_grad: bool) -> PositTensor:
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        raise NoRuleError(
+            "posit_tensor got a tensor of a torch.func transform (jvp, vmap, grad): posits have no rules for them; "
+            "use torch.autograd, or leave the transform out"
+        )
     if x.dtype not in (torch.float32, torch.float64):
         raise CodeError(
             f"posit_tensor rounds float32 or float64 tensors, got {x.dtype}; convert with .float() first"
@@ -259,11 +267,6 @@ def posit_tensor(x: torch.Tensor, fmt: "Format | str", *, requires_grad: bool = 
 def to_numpy(x: torch.Tensor) -> npt.NDArray[Any]:
     """The memory of an ordinary CPU tensor as an array (no copy)."""
     return x.detach().numpy()
-
-
-def wrap(codes: npt.NDArray[np.integer], fmt: Format) -> PositTensor:
-    """Signed codes computed by a kernel as a tensor (no copy)."""
-    return PositTensor(torch.from_numpy(codes), fmt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,17 +340,3 @@ def outcome(op: Any, *tensors: Any, loss: bool = False) -> Outcome:
     if in_backward():
         return Outcome(policy.gradients, policy)
     return Outcome(policy.loss if loss else policy.activations, policy)
-
-
-def same_format(op: Any, *tensors: Any) -> Format:
-    """The one format of all operands, which do not differ; every operand must be a PositTensor.
-
-    Raises:
-        FormatMismatch: formats differ, or a floating-point tensor is among the operands.
-    """
-    result = outcome(op, *tensors)
-    if any(tensor._format != tensors[0]._format for tensor in tensors):
-        names = ", ".join(sorted({tensor._format.name for tensor in tensors}))
-        raise FormatMismatch(f"{op} got operands of formats {names}; convert them to one format first")
-    del result
-    return tensors[0]._format  # type: ignore[no-any-return]

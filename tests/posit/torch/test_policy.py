@@ -147,3 +147,8 @@ def test_simulation_accumulates_in_float32() -> None:
     assert functional.linear(x, ones).tolist() == [[0.0]]
     exactly = PositTensor(x.codes, posit32)
     assert functional.linear(exactly, ones).tolist() == [[1.0]]
+
+
+def test_transforms_of_torch_func_are_refused_by_name() -> None:
+    with pytest.raises(NoRuleError, match=r"torch\.func transform.*use torch\.autograd"):
+        torch.func.vmap(lambda x: posit_tensor(x, posit16))(torch.ones(2, 3))
