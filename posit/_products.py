@@ -79,7 +79,8 @@ def matmul(
     >>> x = posit.array([[1e9, 1, -1e9]], "posit32")
     >>> matmul(x, posit.ones((3, 1), "posit32"), addend=0.5)
     posit.array([[1.5]], 'posit32')
-    >>> print(matmul(x.T, x, explain=True)[1])
+    >>> y = posit.array([[3, 1, -2]], "posit16")
+    >>> print(matmul(y.T, y, explain=True)[1])
     9 elements: 9 exact by range (100 %)
     """
     if explain:

@@ -19,8 +19,8 @@ class Policy:
     format, and the result has it too.
 
     >>> from posit import posit8, posit16
-    >>> Policy(posit8, posit16, posit16).gradients
-    posit16
+    >>> Policy(posit8, posit16, posit16).gradients.name
+    'posit16'
     """
 
     activations: Format
