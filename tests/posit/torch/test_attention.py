@@ -101,7 +101,9 @@ SOME = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1],
 BIAS = torch.tensor([[0.1, -0.3, float("-inf"), 5.0, 0.0, 1e-9]] * 4)
 
 
-@pytest.mark.parametrize("fmt", [posit8, posit16, Format(12, 1)], ids=str)
+@pytest.mark.parametrize(
+    "fmt", [posit8, posit16, pytest.param(Format(12, 1), marks=pytest.mark.exhaustive)], ids=str
+)
 @pytest.mark.parametrize("width", [3, 4])  # 1 / sqrt(4) is a power of two: ties are common
 @pytest.mark.parametrize("case", ["plain", "causal", "bool", "float", "scale"])
 def test_every_rounding_point_is_exact(fmt: Format, width: int, case: str) -> None:

@@ -115,7 +115,9 @@ def test_results_and_gradients_are_exact_sums_rounded_once(name: str, fmt: Forma
     assert codes_of(b.grad) == nearest(table(g).sum(axis=(0, 2, 3)), fmt)
 
 
-@pytest.mark.parametrize("fmt", [posit16, posit32, Format(12, 1)], ids=str)
+@pytest.mark.parametrize(
+    "fmt", [posit16, posit32, pytest.param(Format(12, 1), marks=pytest.mark.exhaustive)], ids=str
+)
 def test_torchs_float64_agrees_within_the_format(fmt: Format) -> None:
     x, w = random((3, 4, 9, 8), fmt, 1).requires_grad_(), random((6, 2, 3, 3), fmt, 2).requires_grad_()
     twins: list[Any] = [leaf.detach().to_float(torch.float64).requires_grad_() for leaf in (x, w)]

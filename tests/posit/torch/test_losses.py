@@ -261,7 +261,9 @@ KINDS: dict[str, tuple[Any, Callable[[Fraction], Fraction], Callable[[Fraction],
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("fmt", [posit8, posit16, posit32, Format(32, 5)], ids=str)
+@pytest.mark.parametrize(
+    "fmt", [posit8, posit16, posit32, pytest.param(Format(32, 5), marks=pytest.mark.exhaustive)], ids=str
+)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_losses_of_differences_round_once(kind: str, fmt: Format, reduction: str) -> None:
     function, value, slope = KINDS[kind]

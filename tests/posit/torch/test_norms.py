@@ -21,7 +21,7 @@ from posit.torch.accumulation import gradient_sums
 from posit.torch.policy import Policy
 
 NAR = -(1 << 15)
-FORMATS = [posit8, posit16, posit32, Format(12, 1)]
+FORMATS = [posit8, posit16, posit32, pytest.param(Format(12, 1), marks=pytest.mark.exhaustive)]
 
 
 def random(shape: tuple[int, ...], fmt: Format, seed: int = 0, shift: float = 0.0) -> Any:

@@ -66,7 +66,9 @@ AVERAGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", MAXIMA)
-@pytest.mark.parametrize("fmt", [posit16, posit8, posit32, Format(12, 1)], ids=str)
+@pytest.mark.parametrize(
+    "fmt", [posit16, posit8, posit32, pytest.param(Format(12, 1), marks=pytest.mark.exhaustive)], ids=str
+)
 def test_maxima_are_moved_and_gradients_summed_exactly(name: str, fmt: Format) -> None:
     layer, shape = MAXIMA[name]
     x = random(shape, fmt, 1).requires_grad_()

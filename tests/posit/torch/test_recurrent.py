@@ -301,7 +301,17 @@ def test_what_is_refused_is_named() -> None:
 # Sums of products
 
 
-@pytest.mark.parametrize("fmt", [posit8, posit16, posit32, Format(16, 5, 6), Format(32, 4)], ids=str)
+@pytest.mark.parametrize(
+    "fmt",
+    [
+        posit8,
+        posit16,
+        posit32,
+        pytest.param(Format(16, 5, 6), marks=pytest.mark.exhaustive),
+        pytest.param(Format(32, 4), marks=pytest.mark.exhaustive),
+    ],
+    ids=str,
+)
 def test_sums_of_products_round_once(fmt: Format) -> None:
     rng = np.random.default_rng(0)
     codes = [rng.integers(1 - fmt.nar, fmt.nar, 60).astype(f"i{fmt.storage.itemsize}") for _ in range(3)]

@@ -17,7 +17,7 @@ from posit.torch.ops.softmax import Mask, softmax_rows
 from posit.torch.ops.softmax_exact import exact_dot, log_softmax_code, softmax_code
 
 aten = torch.ops.aten
-FORMATS = [posit8, posit16, posit32, Format(12, 1)]
+FORMATS = [posit8, posit16, posit32, pytest.param(Format(12, 1), marks=pytest.mark.exhaustive)]
 ROWS = [
     [1.0, 2.0, -3.0, 0.5, 0.5],
     [0.0, 40.0, -900.0, 1e-7, 39.0],
@@ -124,7 +124,9 @@ def test_any_dimension_and_any_strides(function: object) -> None:
         assert torch.equal(posit(function(strided, -1)).codes, posit(z.detach()).codes)
 
 
-@pytest.mark.parametrize("fmt", [*FORMATS, Format(20, 5)], ids=str)
+@pytest.mark.parametrize(
+    "fmt", [*FORMATS, pytest.param(Format(20, 5), marks=pytest.mark.exhaustive)], ids=str
+)
 def test_the_derivative_of_softmax_rounds_once(fmt: Format) -> None:
     """The last format's products leave float64's range: everything is settled by rational numbers."""
     y, g = posit(torch.softmax(rounded(5, 6, fmt=fmt), 1)), rounded(5, 6, fmt=fmt, seed=3)
@@ -137,7 +139,9 @@ def test_the_derivative_of_softmax_rounds_once(fmt: Format) -> None:
         assert got[i] == [signed(exact.nearest(value, fmt), fmt) for value in wanted]
 
 
-@pytest.mark.parametrize("fmt", [*FORMATS, Format(20, 5)], ids=str)
+@pytest.mark.parametrize(
+    "fmt", [*FORMATS, pytest.param(Format(20, 5), marks=pytest.mark.exhaustive)], ids=str
+)
 def test_the_derivative_of_log_softmax_rounds_once(fmt: Format) -> None:
     y, g = posit(torch.log_softmax(rounded(6, 5, fmt=fmt, size=4.0), 1)), rounded(6, 5, fmt=fmt, seed=3)
     y.codes[0, 0] = -1  # -minpos: a confident row
