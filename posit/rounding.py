@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
-from posit.codec import Codes, encode, encode_rational
+from posit.codec import Codes, encode, encode_rational, to_signed
 from posit.formats import Format
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ def certified(
     high = encode(np.add(approximation, slack, out=end), fmt, storage)
     undecided = np.flatnonzero(np.not_equal(low, high, out=_buffers.empty(low.shape, np.bool_)))
     if undecided.size:
-        spare = 8 * low.dtype.itemsize - fmt.nbits
         settled = np.array([exact(int(index)) for index in undecided], np.uint64).astype(fmt.storage)
-        flat = low.reshape(-1)
-        flat[undecided] = settled.view(low.dtype) << spare >> spare if low.dtype.kind == "i" else settled
+        low.reshape(-1)[undecided] = to_signed(settled, fmt) if low.dtype.kind == "i" else settled
     return low
 
 

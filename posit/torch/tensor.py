@@ -20,10 +20,6 @@ Rule = Callable[..., Any]
 
 _RULES: dict[Any, Rule] = {}
 _FUNCTIONS: dict[Any, Rule] = {}
-_NOT_TRACED = (
-    "torch.compile cannot trace posits, whose operators are kernels of their own; "
-    "call the model without compiling it"
-)
 _DTYPES = {"int8": torch.int8, "int16": torch.int16, "int32": torch.int32}
 
 
@@ -130,9 +126,6 @@ class PositTensor(torch.Tensor):
     def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]  # torch leaves it untyped
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"PositTensor({self.tolist()}, {self._format}{grad})"
-
-    def __tensor_flatten__(self) -> tuple[list[str], dict[str, Any]]:
-        raise NoRuleError(_NOT_TRACED)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PositTensor":
         copy = self.like(self._codes.clone())
@@ -315,8 +308,7 @@ def outcome(op: Any, *tensors: Any, loss: bool = False) -> Outcome:
         FormatMismatch: a floating-point tensor is among the operands; or formats differ where no operand carries a
             policy; or operands carry different policies.
     """
-    first = tensors[0]
-    fmt = policy = None
+    policy = None
     for tensor in tensors:
         if not isinstance(tensor, PositTensor):
             raise FormatMismatch(
@@ -324,8 +316,8 @@ def outcome(op: Any, *tensors: Any, loss: bool = False) -> Outcome:
                 f"{calling_module()}; round it with posit_tensor(x, fmt) first"
             )
         policy = policy or tensor._policy
-    fmt = first._format
     if policy is None:
+        fmt = tensors[0]._format
         if any(tensor._format != fmt for tensor in tensors):
             names = ", ".join(sorted({tensor._format.name for tensor in tensors}))
             raise FormatMismatch(

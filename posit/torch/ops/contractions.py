@@ -113,7 +113,7 @@ def product(op: Any, a: PositTensor, b: PositTensor, addend: PositTensor | None 
         right_format=b.format,
         out_format=result.format,
         addend=None if addend is None else to_numpy(addend.codes),
-        gemm=_gemm,
+        gemm=gemm,
         find_open=observer is not None,
     )
     if (
@@ -160,5 +160,6 @@ def _float32(codes: torch.Tensor, fmt: Format) -> torch.Tensor:
     return torch.from_numpy(decode(array, fmt, np.float32))
 
 
-def _gemm(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> object:
+def gemm(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> object:
+    """Torch's float64 product of two matrices, written to `out`."""
     return torch.mm(torch.from_numpy(x), torch.from_numpy(y), out=torch.from_numpy(out))

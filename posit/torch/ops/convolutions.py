@@ -21,7 +21,7 @@ from posit._patches import (
 from posit.codec import Codes, encode, signed_storage
 from posit.errors import FormatMismatch, NoRuleError, ShapeError
 from posit.torch.accumulation import GradientSum, sums_for
-from posit.torch.ops.contractions import _gemm as gemm
+from posit.torch.ops.contractions import gemm
 from posit.torch.ops.reductions import sum_leading
 from posit.torch.tensor import (
     Outcome,

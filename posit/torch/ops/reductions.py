@@ -11,7 +11,7 @@ import torch
 from posit._explain import Explanation
 from posit._matmul import matmul_codes
 from posit._streams import sum_codes, sums_codes
-from posit.codec import Codes, decode, encode_rational, signed_storage
+from posit.codec import Codes, decode, encode_rational, to_signed
 from posit.errors import NoRuleError
 from posit.formats import Format
 from posit.torch.ops.observe import SumObservation, current
@@ -93,9 +93,7 @@ def _converting_sums(rows: Codes, fmt: Format, to: Format, divisor: int) -> Code
         to.nar if nar or not divisor else encode_rational(total / divisor, to)
         for nar, total in zip(nars, totals, strict=True)
     ]
-    spare = 8 * signed_storage(to).itemsize - to.nbits
-    signed: Codes = np.array(codes, np.int64).astype(signed_storage(to))
-    return signed << spare >> spare
+    return to_signed(np.array(codes, to.storage), to)
 
 
 def _rows(codes: Codes, kept: list[int], reduced: list[int]) -> Codes:
