@@ -17,6 +17,7 @@ from postrain.errors import PostrainError
 from postrain.options import CompareOptions
 
 if TYPE_CHECKING:
+    from postrain.config import Config
     from postrain.progress import Bars
 
 _DEFAULTS = CompareOptions()
@@ -142,27 +143,34 @@ def train(
         ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, before data.dir.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.FIELD=VALUE", help="A field of the file, changed; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Train as a configuration says; started again, it goes on from its last checkpoint to the same bits."""
+    from postrain.config import with_data_dir
     from postrain.progress import Bars
 
     bars = Bars()
     try:
-        _train(config, out, resume, data_dir, bars)
+        _train(
+            with_data_dir(config, data_dir, settings or ()), out or Path("runs") / config.stem, resume, bars
+        )
     except KeyboardInterrupt:
         _complain(f"interrupted; {_last_checkpoint(bars)}")
         raise typer.Exit(130) from None
 
 
-def _train(config: Path, out: Path | None, resume: bool | None, data_dir: Path | None, bars: "Bars") -> None:
+def _train(config: "Config", out: Path, resume: bool | None, bars: "Bars") -> None:
     from rich.console import Console
 
-    from postrain.config import with_data_dir
     from postrain.run import train as run
 
-    checked = with_data_dir(config, data_dir)
     with bars:
-        outcome = run(checked, out or Path("runs") / config.stem, bars, resume=resume)
+        outcome = run(config, out, bars, resume=resume)
     console = Console()
     scores = ", ".join(f"{name} {value:.6g}" for name, value in outcome.scores.items())
     skipped = f"; {outcome.nar} left out for a NaR" if outcome.nar else ""

@@ -7,7 +7,7 @@ that names it and the fields there are.
 
 import inspect
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,12 @@ class Config:
         }
 
 
-def read(path: Path) -> Config:
+def read(path: Path, settings: Sequence[str] = ()) -> Config:
     """Read a configuration file; paths in it are relative to its folder.
+
+    Args:
+        path: A TOML file.
+        settings: Fields that are to have other values than in the file, as ``section.field=value``.
 
     Raises:
         OptionsError: the file is missing or no TOML, or a field is unknown or out of range.
@@ -108,20 +112,20 @@ def read(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise OptionsError(f"cannot read the configuration {path} ({error}); check the path") from error
     try:
-        return parse(text, Path(path).parent)
+        return parse(text, Path(path).parent, settings)
     except tomllib.TOMLDecodeError as error:
         raise OptionsError(f"{path} is no TOML: {error}") from error
 
 
-def with_data_dir(path: Path, data_dir: Path | None) -> Config:
+def with_data_dir(path: Path, data_dir: Path | None, settings: Sequence[str] = ()) -> Config:
     """A configuration file, its data in another folder where one is named."""
-    config = read(path)
+    config = read(path, settings)
     if data_dir is None:
         return config
     return replace(config, data=replace(config.data, dir=data_dir))
 
 
-def parse(text: str, folder: Path = Path()) -> Config:
+def parse(text: str, folder: Path = Path(), settings: Sequence[str] = ()) -> Config:
     r"""A configuration from TOML text; see `read`.
 
     >>> config = parse('[data]\nname = "digits"\n[model]\nname = "mlp"\n[train]\nepochs = 3')
@@ -133,6 +137,8 @@ def parse(text: str, folder: Path = Path()) -> Config:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise OptionsError(f"{name} must be a section: write [{name}] and its fields below")
+    for setting in settings:
+        _set(tables, setting)
     for name, example in (("data", "digits"), ("model", "mlp")):
         if "name" not in tables.get(name, {}):
             raise OptionsError(f'the section [{name}] needs a name, e.g. name = "{example}"')
@@ -151,6 +157,20 @@ def parse(text: str, folder: Path = Path()) -> Config:
         schedule_options,
         _plan(tables.get("train", {})),
     )
+
+
+def _set(tables: dict[str, Any], setting: str) -> None:
+    """Put ``section.field=value`` into the tables; a value that is no TOML is a text."""
+    names, equals, value = setting.partition("=")
+    section, dot, name = names.strip().partition(".")
+    if not (equals and dot and name):
+        raise OptionsError(f"a setting is written section.field=value, got {setting!r}")
+    known("section", [section], _SECTIONS)
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    tables.setdefault(section, {})[name] = parsed
 
 
 def known(what: str, given: Any, names: Any) -> None:
@@ -228,12 +248,8 @@ def _chosen(
 
 
 def _recipe(table: Table) -> Recipe:
-    """A ready-made recipe by ``name``, or one by its fields, or the one with fields changed."""
-    if "name" not in table:
-        return Recipe.from_dict({"weights": "posit16", **table}) if table else Recipe("posit16")
-    if len(table) > 1:
-        raise OptionsError("the section [recipe] takes either a name or the fields of a recipe, not both")
-    return Recipe.named(table["name"])
+    """A ready-made recipe by ``name``, one by its fields, or the former with fields changed."""
+    return Recipe.from_dict(table if "name" in table else {"weights": "posit16", **table})
 
 
 def _plan(table: Table) -> Plan:

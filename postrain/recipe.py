@@ -96,10 +96,14 @@ class Recipe:
         >>> Recipe.named("posit8_master16").optimizer
         'posit16'
         """
-        if name in _NAMED:
-            return Recipe(**_NAMED[name])
+        return Recipe(**Recipe._ready_made(name))
+
+    @staticmethod
+    def _ready_made(name: Any) -> Mapping[str, Any]:
+        if isinstance(name, str) and name in _NAMED:
+            return _NAMED[name]
         try:
-            return Recipe(name)
+            return {"weights": _name(name)}
         except ValueError as error:
             raise RecipeError(
                 f"unknown recipe {name!r}: {error}; ready-made recipes are {', '.join(_NAMED)}"
@@ -199,6 +203,10 @@ class Recipe:
     def from_dict(values: Any) -> "Recipe":
         """A recipe from a table, as `from_json` and configuration files hold it.
 
+        With ``"name"`` it is the ready-made recipe of that name with the other fields changed.
+
+        >>> Recipe.from_dict({"name": "posit8_master16", "rounding": "stochastic"}).optimizer
+        'posit16'
         >>> Recipe.from_dict({"weights": "posit8", "weigths": "posit16"})
         Traceback (most recent call last):
             ...
@@ -206,6 +214,9 @@ class Recipe:
         """
         if not isinstance(values, Mapping):
             raise RecipeError(f"a recipe must be a table of fields, got {type(values).__name__}")
+        if "name" in values:
+            values = {**Recipe._ready_made(values["name"]), **values}
+            del values["name"]
         known = [each.name for each in fields(Recipe)]
         for name in values:
             if name not in known:

@@ -50,7 +50,7 @@ MISTAKES = {
     "text model": ('[model]\nname = "lstm"', "the model lstm learns from tinyshakespeare, text, not from digits"),
     "recipe": ('[recipe]\nweigths = "posit8"', "unknown field 'weigths' in a recipe"),
     "recipe name": ('[recipe]\nname = "posit17x"', "unknown recipe 'posit17x'"),
-    "recipe both": ('[recipe]\nname = "posit8"\nloss = "posit16"', "either a name or the fields of a recipe"),
+    "recipe field": ('[recipe]\nname = "posit8"\nlos = "posit16"', "unknown field 'los' in a recipe"),
     "optimizer": ('[optimizer]\nname = "adamx"', "unknown optimizer.name 'adamx'; there are sgd, adam"),
     "optimizer field": ("[optimizer]\nbeta = 3", "unknown field of [optimizer] for sgd 'beta'; there are name, lr, momentum"),
     "schedule": ('[schedule]\nname = "cosine"\nlowest = 3', "unknown field of [schedule] for cosine 'lowest'"),
@@ -122,3 +122,29 @@ def test_bad_input_through_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert main(["train", str(tmp_path / "nowhere.toml")]) == 2
     assert "cannot read the configuration" in one_sentence(capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_change_fields_of_the_file() -> None:
+    text = '[data]\nname = "digits"\n[model]\nname = "mlp"\n[recipe]\nname = "posit8_master16"\n[train]\nepochs = 3'
+    settings = ["train.seed=7", "recipe.rounding = stochastic", "optimizer.lr=0.5", "model.hidden=[8, 4]"]
+    config = parse(text, settings=settings)
+    assert (config.plan.seed, config.plan.epochs, config.optimizer_options["lr"]) == (7, 3, 0.5)
+    assert (config.recipe.rounding, config.recipe.optimizer) == ("stochastic", "posit16")
+    assert config.model_options["hidden"] == [8, 4]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("seed=3", "a setting is written section.field=value, got 'seed=3'"),
+        ("train.seed", "a setting is written section.field=value, got 'train.seed'"),
+        ("trian.seed=3", "unknown section 'trian'; there are data, model"),
+        ("train.sede=3", "unknown field of [train] 'sede'"),
+        ("train.seed=three", "train.seed must be a whole number, got 'three'"),
+    ],
+)
+def test_settings_are_checked(setting: str, said: str) -> None:
+    text = '[data]\nname = "digits"\n[model]\nname = "mlp"\n[train]\nepochs = 3'
+    with pytest.raises(OptionsError) as caught:
+        parse(text, settings=[setting])
+    assert said in str(caught.value)
