@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,6 +12,7 @@ import posit
 from postrain._train import digest, rounded, train_step
 from postrain.bench.contest import Contest, Peer, Row, compete
 from postrain.bench.numbers_machine import machine
+from postrain.bench.training_peers import NumpyMlp, simulated_training
 from postrain.convert import convert
 from postrain.errors import MeasurementError
 from postrain.models import CharTransformer, LeNet5, initialise
@@ -142,7 +141,11 @@ def networks() -> Iterable[_Network]:
 def _contest(network: _Network, recipe: Recipe, target: float | None) -> Contest:
     peers = [Peer("torch float32", network.stepper(Recipe.named("ieee_fp32")), "time", target)]
     if network.name.startswith("MLP"):
-        peers.append(Peer("NumPy float32", NumpyMlp(network.x, network.y), "time", target))
+        peers.append(Peer("NumPy float32", NumpyMlp(network.build(), network.x, network.y), "time", target))
+    if network.name.startswith("LeNet") and recipe == Recipe("posit16"):
+        theirs = simulated_training(network.build(), _loss, network.x, network.y)
+        note = "rounds to posit16, sums in float32" if theirs else "not installed: not measured"
+        peers.append(Peer("qtorch-plus, simulated posit16", theirs, "speed", 1.0, note))
     simulated = ", float32 sums" if recipe.accumulate == "float32" else ""
     formats = recipe.weights if recipe.master is None else f"{recipe.weights}, master {recipe.master}"
     name = f"{network.name}: {formats}{simulated}"
@@ -169,43 +172,6 @@ def _prove(network: _Network, recipe: Recipe) -> None:
         raise MeasurementError(
             f"{network.name} in {recipe.weights}: two steps on 1 and on 2 threads gave different weights"
         )
-
-
-class NumpyMlp:
-    """The same step of the MLP in NumPy's float32, by hand: the least that it can take with this BLAS."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        model = mlp(_SIZES, seed=0)
-        found = [parameter.detach().numpy().copy() for parameter in model.parameters()]
-        self.weights, self.biases = found[::2], found[1::2]
-        self.momenta = [np.zeros_like(each) for each in found]
-        self.x, self.y = x.numpy(), y.numpy()
-
-    def __call__(self, threads: int) -> None:
-        """One step; NumPy's BLAS runs on as many threads as it was started with."""
-        layers: list[npt.NDArray[np.float32]] = [self.x]
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            z = layers[-1] @ weight.T
-            z += bias
-            layers.append(np.maximum(z, 0, out=z) if index + 1 < len(self.weights) else z)
-        grad = np.exp(layers[-1] - layers[-1].max(axis=1, keepdims=True))
-        grad /= grad.sum(axis=1, keepdims=True)
-        grad[np.arange(len(self.y)), self.y] -= 1
-        grad /= np.float32(len(self.y))
-        for index in reversed(range(len(self.weights))):
-            step = grad.T @ layers[index], grad.sum(axis=0)
-            if index:
-                grad = grad @ self.weights[index]
-                grad *= layers[index] > 0
-            for parameter, momentum, each in zip(
-                (self.weights[index], self.biases[index]),
-                self.momenta[2 * index : 2 * index + 2],
-                step,
-                strict=True,
-            ):
-                momentum *= np.float32(0.9)
-                momentum += each
-                parameter -= np.float32(0.05) * momentum
 
 
 def legend(measured: Measured) -> str:
