@@ -16,21 +16,16 @@ The scheme (bit-identical to a quire for every input):
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
-from posit._explain import Explanation
-from posit._kernels import small
-from posit._matmul_operands import Factor, Task, batch_shape, factor, formats
+from posit._matmul_operands import Factor, Product, Task, batch_shape, factor, formats
+from posit._matmul_small import is_small, multiply_one, multiply_small, room
 from posit._matmul_tiles import multiply_tiles, tiling
 from posit._matmul_wide import multiply_wide
-from posit._threads import split
-from posit.codec import decode
 from posit.errors import ShapeError
 from posit.formats import Format
 
@@ -38,22 +33,8 @@ Codes = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 Gemm = Callable[[Floats, Floats, Floats], object]
 
-_SMALL = 1 << 19  #: multiply-adds of a product that one kernel does better than a BLAS and three
 _CALL = 1024  #: bytes of limbs, counts and Python's own objects in a call: measured, not counted
 _slack = 1.0  #: scales the proven error bounds; below 1 in tests that want to see wrong results
-
-
-class Product(NamedTuple):
-    """Codes of an exact product and how they were found."""
-
-    codes: Codes  #: C order
-    counts: npt.NDArray[np.int64]  #: of elements by tier
-    open: npt.NDArray[np.int64] | None  #: flat indices of what float64 left open, in order, if asked for
-
-    @property
-    def tiers(self) -> Explanation:
-        """How the elements were settled."""
-        return Explanation(*self.counts.tolist())
 
 
 def matmul_codes(
@@ -91,6 +72,16 @@ def matmul_codes(
         ShapeError: shapes do not fit.
     """
     wanted = formats(fmt, right_format or fmt, out_format or fmt, a.dtype.kind == "i")
+    if (
+        wanted.alike
+        and addend is None
+        and not find_open
+        and a.ndim == b.ndim == 2
+        and a.shape[1] == b.shape[0]
+    ):
+        product = multiply_one(a, b, wanted, _slack)
+        if product is not None:
+            return product
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ShapeError(f"a product needs shapes (..., m, k) and (..., k, n), got {a.shape} and {b.shape}")
     batch = batch_shape(a.shape, b.shape)
@@ -110,17 +101,12 @@ def matmul_codes(
             _placed(a, batch), _placed(b, batch), addend, out_format or fmt, prod(batch), m, k, n, wanted, codes,
             opened, _slack,
         )  # fmt: skip
-        if wanted.left == wanted.right and _is_small(m, k, n):
-            counts = _multiply_small(task)
+        if wanted.left == wanted.right and is_small(m, k, n):
+            counts = multiply_small(task)
         else:
             counts = multiply_tiles(task, gemm or _numpy_gemm, workspace)
     found = None if opened is None else (np.concatenate(opened) if opened else np.empty(0, np.int64))
     return Product(codes, counts, found)
-
-
-def _is_small(m: int, k: int, n: int) -> bool:
-    """Whether one kernel makes the product; its inner loop runs over n."""
-    return k > 0 and m * k * n <= _SMALL and (n >= 8 or m * k * n <= 4096)
 
 
 def matmul_workspace(m: int, k: int, n: int) -> int:
@@ -129,8 +115,8 @@ def matmul_workspace(m: int, k: int, n: int) -> int:
     >>> matmul_workspace(1024, 1024, 1024) < 17 << 20
     True
     """
-    if _is_small(m, k, n):
-        return 8 * sum(_room(m, k, n)) + m + 10 * n + 12 * max(m, k, n) + _CALL
+    if is_small(m, k, n):
+        return 8 * sum(room(m, k, n)) + m + 10 * n + 12 * max(m, k, n) + _CALL
     tiles = tiling(m, k, n)
     line = max(tiles.rows, tiles.depth, tiles.columns)
     return 8 * tiles.doubles + 17 * (tiles.rows + tiles.columns) + 12 * line + _CALL
@@ -157,61 +143,6 @@ def _placed(codes: Codes, batch: tuple[int, ...]) -> Factor:
         return made
     places = np.broadcast_to(made.places.reshape(own), batch).ravel()
     return Factor(made.codes, places, made.row, made.step)
-
-
-def _multiply_small(task: Task) -> npt.NDArray[np.int64]:
-    left, right, wanted, m, k, n = task.left, task.right, task.formats, task.m, task.k, task.n
-    kernel = wanted.small.get(task.addend is not None)
-    if kernel is None:
-        kernel = small.multiply_small(wanted.left, wanted.result, task.addend is not None)
-        wanted.small[task.addend is not None] = kernel
-    marks = _UNMARKED if task.opened is None else _buffers.zeros(task.codes.size, np.uint8)
-    added, places, row = _decoded(task.addend, task.out_format, task.items)
-    floats, integers = _room(m, k, n)
-    flat, bound = task.flat, task.error_bound(k)
-    parts: list[npt.NDArray[np.int64]] = []
-
-    def run(start: int, stop: int) -> None:
-        counts = np.zeros(5, np.int64)
-        kernel(
-            start, stop, left.codes, left.places, left.row, left.step, right.codes, right.places, right.row,
-            right.step, added, places, row, m, k, n, flat, wanted.mask, _buffers.empty(floats),
-            _buffers.empty(integers + wanted.length, np.int64), wanted.base, bound, task.slack, marks, counts,
-        )  # fmt: skip
-        parts.append(counts)
-
-    if task.items == 1:
-        run(0, 1)
-    else:
-        split(task.items, task.items * (m * k * n // 16 + 2 * (m * k + k * n + m * n)), run)
-    if task.opened is not None:
-        task.opened.append(np.flatnonzero(marks))
-    return parts[0] if len(parts) == 1 else np.asarray(np.sum(parts, axis=0))
-
-
-@lru_cache(maxsize=256)
-def _room(m: int, k: int, n: int) -> tuple[int, int]:
-    floats, integers = small.room(m, k, n)
-    return floats, integers
-
-
-_UNMARKED = np.zeros(0, np.uint8)
-_NOTHING = np.zeros(0), np.zeros(1, np.int64), 0
-
-
-def _decoded(addend: Codes | None, fmt: Format, items: int) -> tuple[Floats, npt.NDArray[np.int64], int]:
-    """Addends as flat float64 rows, the place of each product's first and how far apart they are; NaN for NaR.
-
-    Only what differs is decoded, but for rows of equal numbers.
-    """
-    if addend is None:
-        return _NOTHING
-    least = addend[tuple(slice(None) if stride else slice(1) for stride in addend.strides[:-1])]
-    values: Floats = decode(np.ascontiguousarray(least), fmt).astype(np.float64, copy=False)
-    row = addend.shape[-1] if addend.strides[-2] else 0
-    numbers = np.arange(0, values.size, values.shape[-1] * values.shape[-2], dtype=np.int64)
-    places = np.broadcast_to(numbers.reshape(values.shape[:-2]), addend.shape[:-2]).reshape(items)
-    return values.reshape(-1), np.ascontiguousarray(places), row
 
 
 def dot_codes(a: Codes, b: Codes, fmt: Format, addend: int = 0) -> int:

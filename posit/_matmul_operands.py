@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
+from posit._explain import Explanation
 from posit._kernels import product
 from posit.errors import ShapeError
 from posit.formats import Format
@@ -24,6 +25,19 @@ class Key(NamedTuple):
     itemsize: int  #: bytes of a stored code
 
 
+class Product(NamedTuple):
+    """Codes of an exact product and how they were found."""
+
+    codes: Codes  #: C order
+    counts: npt.NDArray[np.int64]  #: of elements by tier
+    open: npt.NDArray[np.int64] | None  #: flat indices of what float64 left open, in order, if asked for
+
+    @property
+    def tiers(self) -> Explanation:
+        """How the elements were settled."""
+        return Explanation(*self.counts.tolist())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Formats:
     """The formats of two factors and their product as kernels want them."""
@@ -34,9 +48,10 @@ class Formats:
     mask: int  #: of a code before it is stored
     base: int  #: weight, as a power of two, of limb 0 of an exact accumulator
     length: int  #: its limbs of 32 bits
+    alike: bool  #: whether they are one, in which a single kernel makes small products
     in_carrier: bool  #: whether float64 holds every product exactly enough for the proofs
     dtype: np.dtype[Any]  #: of the result's codes
-    small: dict[bool, Any]  #: kernels of small products that were asked for, by whether they add
+    small: dict[str, Any]  #: kernels of small products that were asked for
 
 
 @lru_cache(maxsize=256)
@@ -44,6 +59,7 @@ def formats(left: Format, right: Format, result: Format, signed: bool) -> Format
     """The formats of a product; results are stored `signed` (sign-extended) or zero-extended."""
     keys = [Key(*f.parameters, f.storage.itemsize) for f in (left, right, result)]
     base, length = limb_layout(left, right, result)
+    in_carrier = result.nbits <= 32 and carries_products(left, right)
     return Formats(
         left=keys[0],
         right=keys[1],
@@ -51,7 +67,8 @@ def formats(left: Format, right: Format, result: Format, signed: bool) -> Format
         mask=-1 if signed or result.nbits == 64 else result.code_mask,
         base=base,
         length=length,
-        in_carrier=result.nbits <= 32 and carries_products(left, right),
+        alike=left == right == result and in_carrier,
+        in_carrier=in_carrier,
         dtype=_SIGNED[keys[2].itemsize] if signed else result.storage,
         small={},
     )

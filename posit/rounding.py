@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
-from posit.codec import Codes, encode, encode_rational, to_signed
+from posit._kernels import certificate
+from posit._threads import split
+from posit.codec import Codes, encode_rational, to_signed
 from posit.formats import Format
 
 if TYPE_CHECKING:
@@ -36,18 +38,22 @@ def certified(
     >>> certified(np.array([0.1]), np.array([1e-15]), Format(16), exact=lambda index: 0)
     array([9421], dtype=uint16)
     """
-    slack, end = (_buffers.empty(approximation.shape) for _ in range(2))
-    np.abs(approximation, out=slack)
-    slack *= 2.0**-52
-    np.copyto(slack, 0.0, where=error <= 0)
-    slack += error
-    low = encode(np.subtract(approximation, slack, out=end), fmt, storage)
-    high = encode(np.add(approximation, slack, out=end), fmt, storage)
-    undecided = np.flatnonzero(np.not_equal(low, high, out=_buffers.empty(low.shape, np.bool_)))
-    if undecided.size:
+    values, bounds = (_buffers.contiguous(x).reshape(-1) for x in (approximation, error))
+    codes = _buffers.empty(approximation.shape, storage or fmt.storage)
+    out, unsure = codes.reshape(-1), _buffers.empty(values.size, np.bool_)
+    kernel = certificate.certify_values(*fmt.parameters, out.dtype)
+    open_counts: list[int] = []
+
+    def run(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        open_counts.append(kernel(values[part], bounds[part], out[part], unsure[part]))
+
+    split(values.size, values.size * 4, run)
+    if sum(open_counts):
+        undecided = np.flatnonzero(unsure)
         settled = np.array([exact(int(index)) for index in undecided], np.uint64).astype(fmt.storage)
-        low.reshape(-1)[undecided] = to_signed(settled, fmt) if low.dtype.kind == "i" else settled
-    return low
+        out[undecided] = to_signed(settled, fmt) if codes.dtype.kind == "i" else settled
+    return codes
 
 
 def nearest_real(evaluate: Callable[[int], "Real"], fmt: Format) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 class _Later:
     """A module that is imported when an attribute of it is first read or set."""
 
+    __slots__ = ("__dict__", "_module", "_name")
+
     def __init__(self, name: str) -> None:
         object.__setattr__(self, "_name", f"{__name__}.{name}")
         object.__setattr__(self, "_module", None)
@@ -24,6 +26,7 @@ class _Later:
         if module is None:
             module = importlib.import_module(object.__getattribute__(self, "_name"))
             object.__setattr__(self, "_module", module)
+            object.__setattr__(self, "__dict__", vars(module))  # what is read later is found without a call
         return module
 
     def __getattr__(self, attribute: str) -> Any:
@@ -52,6 +55,7 @@ pointwise: Any = _Later("pointwise")
 patches: Any = _Later("patches")
 product: Any = _Later("product")
 quire: Any = _Later("quire")
+quotients: Any = _Later("quotients")
 quire_products: Any = _Later("quire_products")
 polynomials: Any = _Later("polynomials")
 segments: Any = _Later("segments")

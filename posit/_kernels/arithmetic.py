@@ -36,7 +36,7 @@ def fits_float64(n, es, rs):
     return Format(n, es, rs or None).fits_float64
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def odd_binary(op, x, y):
     """One of ADD, SUB, MUL, DIV in float64, rounded to odd."""
     if op == ADD:
@@ -48,7 +48,7 @@ def odd_binary(op, x, y):
     return odd.div(x, y)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def odd_unary(op, x):
     """SQRT rounded to odd, or one of NEAREST_INT, CEIL, FLOOR, which are exact."""
     if op == SQRT:
@@ -82,7 +82,7 @@ def wide_unary(op, a, n, es, rs):
     return wide_conversion.round_to_integer(a, 1 if op == CEIL else -1, n, es, rs)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def lane_binary(op, a, b, n, es, rs, smallest, largest):
     """ADD, SUB or MUL of two codes in a 32-bit lane, between the float32 bits of minpos and maxpos."""
     x = to_float32(a, n, es, rs)

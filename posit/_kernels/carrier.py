@@ -20,7 +20,7 @@ def constants(n, es, rs):
     return True, *lanes.range_bits(n, es, rs)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def odd_to_float32(x):
     """A float64 as a float32 rounded to odd (truncated, last bit set if anything was cut).
 
@@ -37,7 +37,7 @@ def odd_to_float32(x):
     return bits_float32(np.int32(short | ((bits >> 63) << 31)))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def decode(code, n, es, rs, small):
     """The exact float64 of a code; NaR gives NaN."""
     if small:
@@ -45,7 +45,7 @@ def decode(code, n, es, rs, small):
     return to_float(code, n, es, rs)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def encode(x, n, es, rs, small, smallest, largest):
     """Code (int64, sign-extended) of a float64 rounded once; NaN and infinities give NaR."""
     if small and rs:  # an unbounded regime is shorter in 64-bit lanes, without the step between

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from posit._kernels import carrier
+from posit._kernels.codec import code_mask
 from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, float_bits
 from posit._kernels.product import INFLATE, TOGETHER, group_size, lowest_bit
@@ -23,7 +24,7 @@ def prefix_shift(n, es, rs):
     return 52 - (max(0, n - 3 - es) + 1)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def certify_row(
     row, flags, addend, norm, norms, lowest, lowests, gamma,
     coded, mask, n, es, rs, small, smallest, largest, shift, added,
@@ -79,7 +80,7 @@ def certify_row(
     return exact, undecided
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def round_row(row, coded, mask, n, es, rs, small, smallest, largest):
     """Round one row of exact float64 sums."""
     for j in range(len(row)):
@@ -90,8 +91,9 @@ def round_row(row, coded, mask, n, es, rs, small, smallest, largest):
 def _tiled(x, length, count):
     """The first `length` elements so many times."""
     out = np.empty(count * length)
-    for t in range(count * length):
-        out[t] = x[t % length]
+    for start in range(0, count * length, length):
+        for t in range(length):
+            out[start + t] = x[t]
     return out
 
 
@@ -117,7 +119,7 @@ def _spread_nars(row, coded, nar_a, nar_b, nar_code):
     return closed
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def certify_rows(
     start, stop, columns, c, addend, step, norm_a, norm_b, lowest_a, lowest_b, gamma, nar_a, nar_b,
     codes, at, stride, mask, counts, n, es, rs, small, smallest, largest, shift, added,
@@ -187,5 +189,51 @@ def certify(n, es, rs, width, added):
             start, stop, columns, c, addend, step, norm_a, norm_b, lowest_a, lowest_b, gamma, nar_a, nar_b,
             codes, at, stride, mask, counts, n, es, rs, small, smallest, largest, shift, added,
         )  # fmt: skip
+
+    return kernel
+
+
+@cache
+def certify_values(n, es, rs, storage):
+    """Kernel (values, errors, out, unsure): each value rounded, and whether its error bound leaves that undecided.
+
+    errors[t] bounds |values[t] - true number| up to a relative 2**-52 of the value; 0 says that it is exact.  Returns
+    how many are undecided: both ends of the interval round to different codes, or it is infinite.  NaN is NaR.
+    """
+    small, smallest, largest = carrier.constants(n, es, rs)
+    shift = prefix_shift(n, es, rs)
+    mask = code_mask(n, storage)
+    reals = numba.types.Array(numba.float64, 1, "C", readonly=True)
+
+    @njit(
+        numba.int64(reals, reals, numba.from_dtype(storage)[::1], numba.boolean[::1]), nogil=True, cache=True
+    )
+    def kernel(values, errors, out, unsure):
+        below = (np.int64(1) << shift) - 1
+        suspects = np.int64(0)
+        for t in range(len(values)):
+            value, error = values[t], errors[t]
+            error = 0.0 if error <= 0.0 else error + abs(value) * 2.220446049250313e-16
+            low, high = float_bits(value - error), float_bits(value + error)
+            crossed = np.int64(1) if ((low ^ high) >> shift) != 0 else np.int64(0)
+            crossed |= np.int64(1) if (low & below) == 0 else np.int64(0)
+            crossed |= np.int64(1) if (high & below) == 0 else np.int64(0)
+            crossed &= np.int64(0) if error == 0.0 else np.int64(1)
+            suspects += crossed
+            unsure[t] = crossed != 0
+        for t in range(len(values)):
+            out[t] = carrier.encode(values[t], n, es, rs, small, smallest, largest) & mask
+        if suspects == 0:
+            return suspects
+        undecided = np.int64(0)
+        for t in range(len(values)):
+            if unsure[t]:
+                error = errors[t] + abs(values[t]) * 2.220446049250313e-16
+                low = carrier.encode_one(values[t] - error, n, es, rs, small, smallest, largest)
+                high = carrier.encode_one(values[t] + error, n, es, rs, small, smallest, largest)
+                proven = np.isnan(values[t]) or (low == high and error < np.inf)
+                unsure[t] = not proven
+                undecided += np.int64(0) if proven else np.int64(1)
+        return undecided
 
     return kernel

@@ -107,7 +107,7 @@ def encode_parts(negative, scale, significand, sticky, n, es, rs):
     return -code if negative else code
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def range_bits(n, es, rs):
     """The float64 bits of minpos and maxpos, n <= 32.
 

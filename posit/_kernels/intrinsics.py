@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 if numba.config.DISABLE_JIT:
 
@@ -68,6 +68,14 @@ if numba.config.DISABLE_JIT:
     def bits_float32(x):
         """The float32 that has these 32 bits."""
         return np.int32(x).view(np.float32)
+
+    def flat_signed(x):
+        """The memory of a matrix of codes as flat signed integers."""
+        return x.ravel(order="A").view(f"i{x.itemsize}")
+
+    def call_gemm(address, turned_a, turned_b, m, n, k, a, lda, b, ldb, c):
+        """Stands for a BLAS, whose address is 0 here: it is never called."""
+        raise NotImplementedError
 
 else:
 
@@ -171,3 +179,69 @@ else:
             return builder.bitcast(args[0], ir.FloatType())
 
         return types.float32(types.int32), codegen
+
+    @intrinsic
+    def _pointer(typingctx, address):
+        """An address as a pointer."""
+
+        def codegen(context, builder, signature, args):
+            return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+        return types.voidptr(types.uintp), codegen
+
+    _SIGNED = {size: np.dtype(f"i{size}") for size in (1, 2, 4, 8)}
+
+    def flat_signed(x):
+        """The memory of a matrix of codes as flat signed integers; it must be contiguous, in either order."""
+
+    @overload(flat_signed, inline="always")
+    def _flat_signed(x):
+        kind = _SIGNED[x.dtype.bitwidth // 8]
+
+        def view(x):
+            return numba.carray(_pointer(x.ctypes.data), (x.size,), kind)
+
+        return view
+
+    @intrinsic
+    def call_gemm(typingctx, address, turned_a, turned_b, m, n, k, a, lda, b, ldb, c):
+        """C (m, n) = A B by the cblas_dgemm at an address, which takes 64-bit integers; row-major, C without gaps.
+
+        The factors are flat float64; one that is `turned` lies there transposed, `lda` and `ldb` are the lengths of
+        the rows that lie there.
+        """
+
+        def codegen(context, builder, signature, args):
+            kinds = dict(zip(names, signature.args, strict=True))
+            given = dict(zip(names, args, strict=True))
+            enum, size, real = ir.IntType(32), ir.IntType(64), ir.DoubleType()
+            data = {
+                name: context.make_array(kinds[name])(context, builder, given[name]).data
+                for name in ("a", "b", "c")
+            }
+            function = ir.FunctionType(
+                ir.VoidType(),
+                [enum] * 3 + [size] * 3 + [real, real.as_pointer(), size, real.as_pointer(), size]
+                + [real, real.as_pointer(), size],
+            )  # fmt: skip
+            no_transpose = ir.Constant(enum, 111)  # CblasNoTrans; CblasTrans is 112
+
+            def transposed(name):
+                return builder.add(no_transpose, builder.trunc(given[name], enum))
+
+            builder.call(
+                builder.inttoptr(given["address"], function.as_pointer()),
+                [
+                    ir.Constant(enum, 101),  # CblasRowMajor
+                    *(transposed("turned_a"), transposed("turned_b")),
+                    *(given["m"], given["n"], given["k"]),
+                    *(ir.Constant(real, 1.0), data["a"], given["lda"], data["b"], given["ldb"]),
+                    *(ir.Constant(real, 0.0), data["c"], given["n"]),
+                ],
+            )
+            return context.get_dummy_value()
+
+        names = ("address", "turned_a", "turned_b", "m", "n", "k", "a", "lda", "b", "ldb", "c")
+        whole = types.int64
+        wanted = types.void(whole, whole, whole, whole, whole, whole, a, whole, b, whole, c)
+        return wanted, codegen

@@ -30,7 +30,7 @@ _MARKS = numba.uint8[:, ::1]
 _SUMS = {"reassoc", "nsz"}
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _operations(count):
     """K + 8: additions of a term, and the operations that made it and follow."""
     return np.float64(min(count, np.int64(BLOCK)) + count // BLOCK + 10)
@@ -119,7 +119,7 @@ def statistics(x, eps, centered, stats):
             stats[r, 2], stats[r, 3] = np.nan, 0.0
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _ends(x, mean, error, root, relative, factor, added, n, es, rs):
     d = x - mean
     y = factor * d * root + added

@@ -16,7 +16,7 @@ from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, bits_float32, float32_bits, float_bits, fma64, shr32
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _cut(value, error):
     """`value`, rounded to nearest, rounded to odd instead; of `error` only the sign counts."""
     bits = float_bits(value)
@@ -25,7 +25,7 @@ def _cut(value, error):
     return bits_float((bits - toward_zero) | inexact)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def add(a, b):
     """The sum; its rounding error is exact (TwoSum: Knuth, Seminumerical Algorithms, section 4.2.2)."""
     total = a + b
@@ -33,20 +33,20 @@ def add(a, b):
     return _cut(total, (a - (total - other)) + (b - other))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sub(a, b):
     """The difference a - b."""
     return add(a, -b)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def mul(a, b):
     """The product; the error is one fused multiply-add."""
     product = a * b
     return _cut(product, fma64(a, b, -product))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def div(a, b):
     """The quotient; the remainder a - b * quotient is exact, the error has its sign times that of b.
 
@@ -57,14 +57,14 @@ def div(a, b):
     return _cut(quotient, -remainder if b < 0.0 else remainder)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sqrt(a):
     """The square root; the remainder a - root**2 is exact.  NaN below 0."""
     root = np.sqrt(a)
     return _cut(root, fma64(-root, root, a))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def fma(a, b, c):
     """The sum a * b + c: the product is an exact pair, and of the sum only the last addition rounds.
 
@@ -84,7 +84,7 @@ def fma(a, b, c):
     return add(total, add(error, second))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def fma32(a, b, c):
     """The sum a * b + c as a float32 rounded to odd, for b and c of a format that `posit._kernels.lanes` serves.
 

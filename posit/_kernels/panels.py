@@ -30,7 +30,7 @@ def max_levels(n, es, rs):
     return 2 * largest // 46 + 2
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def log2_up(count):
     """Smallest b >= 2 with 2**b >= count."""
     b = 2

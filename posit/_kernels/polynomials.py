@@ -19,7 +19,7 @@ _N = numba.int64
 _BOUND = 2.0**-94  #: relative to the sum of absolute products, for at most 4 terms of at most 6 factors
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def two_sum(a, b):
     """The sum and its rounding error."""
     total = a + b
@@ -27,7 +27,7 @@ def two_sum(a, b):
     return total, (a - (total - other)) + (b - other)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def times(hi, lo, x, y):
     """(hi + lo) * (x + y) as a pair, and 0.0 where it is exact."""
     top = hi * x

@@ -29,7 +29,7 @@ def flat_codes(width):
     return numba.types.Array(numba.from_dtype(np.dtype(f"i{width}")), 1, "C", readonly=True)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def lowest_bit(x):
     """Bits of the weight of the lowest set bit of a normal float64; those of +infinity for 0.
 
@@ -102,7 +102,7 @@ def group_size(width, wanted):
     return max(step, wanted // width // step * step)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def decode_lines(
     codes, at, stride, rows, out, columns, square, lowest, nar, by_row, n, es, rs, way, one, lows
 ):  # fmt: skip
@@ -157,10 +157,12 @@ def decode_lines(
                 square[i] += total
                 lowest[i] = min(lowest[i], unit)
     if not by_row:
-        for c in range(group * columns):
-            column = c % columns
-            square[column] += squares[c] + np.float64(squares32[c]) * inflate
-            lowest[column] = min(lowest[column], _unit_bits(lows[c], spare, n, es, rs))
+        for start in range(0, group * columns, columns):
+            for c in range(columns):
+                square[c] += squares[start + c] + np.float64(squares32[start + c]) * inflate
+                lows[c] = min(lows[c], lows[start + c])
+        for c in range(columns):
+            lowest[c] = min(lowest[c], _unit_bits(lows[c], spare, n, es, rs))
 
 
 @cache

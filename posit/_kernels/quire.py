@@ -29,7 +29,7 @@ _FRACTION = np.int64(0xFFFFFFFFFFFFF)
 _HIDDEN = np.int64(1) << 52
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def digits_of(negative, magnitude, position):
     """(t, x, y, z) with ±magnitude * 2**position = (x + 2**32 y + 2**64 z) * 2**(32 t), t >= 0, |x|, |y|, |z| < 2**32.
 
@@ -45,7 +45,7 @@ def digits_of(negative, magnitude, position):
     return position >> 5, (first ^ sign) - sign, (second ^ sign) - sign, (third ^ sign) - sign
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def float_digits(negative, x, lsb):
     """`digits_of` ± a nonzero normal float64, a multiple of 2**lsb."""
     bits = float_bits(x)
@@ -53,7 +53,7 @@ def float_digits(negative, x, lsb):
     return digits_of((bits < 0) != negative, np.uint64((bits & _FRACTION) | _HIDDEN), place)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def product_digits(negative, x, y, lsb):
     """`digits_of` ± x * y, both nonzero, of at most 32 significant bits."""
     bits_x, bits_y = float_bits(x), float_bits(y)
@@ -63,7 +63,7 @@ def product_digits(negative, x, y, lsb):
     return digits_of(((bits_x ^ bits_y) < 0) != negative, left * right, place)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def add_at(planes, e, length, index, first, second, third):
     """Add what `digits_of` gave to element e; a third part beyond the last digit is 0, for the number fits."""
     planes[index, e] += first

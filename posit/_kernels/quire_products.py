@@ -42,7 +42,7 @@ def measure(values, square, largest, lowest, nar):
         square[r], largest[r], lowest[r] = total, bits_float(high), bits_float(low)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _cut(x, scale):
     """X without its bits below 2**scale: rounded towards zero."""
     bits = float_bits(x)

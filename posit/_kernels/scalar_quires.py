@@ -19,7 +19,7 @@ NAR, USED, SIZE = 0, 1, 2  #: places after the digits, and how many
 _SLACK = (1 << 31) - 1 - ADDS_BEFORE_FOLD
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _add(q, length, index, first, second, third):
     q[index] += first
     q[index + 1] += second
@@ -43,7 +43,7 @@ def settle(q, length, bits, unit):
         q[length + USED] = max(np.int64(2), load(digits, length, unit) - _SLACK)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _accumulate(q, negative, a, b, length, lsb, bits, unit, n, es, rs):
     x, y = signed(a, n), signed(b, n)
     if x == nar(n) or y == nar(n):

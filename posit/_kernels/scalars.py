@@ -36,7 +36,7 @@ from posit._kernels.odd import fma as odd_fma
 _LANES, _FLOAT64, _INTEGERS = range(3)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _binary(op, way, a, b, n, es, rs, low, high):
     if way == _LANES and op != DIV:
         return np.int64(lane_binary(op, np.int32(a), np.int32(b), n, es, rs, np.int32(low), np.int32(high)))
@@ -46,14 +46,14 @@ def _binary(op, way, a, b, n, es, rs, low, high):
     return wide_binary(op, np.int64(a), np.int64(b), n, es, rs)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _unary(op, way, a, n, es, rs):
     if way != _INTEGERS:
         return from_float(odd_unary(op, to_float(np.int64(a), n, es, rs)), n, es, rs)
     return wide_unary(op, np.int64(a), n, es, rs)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _fma(way, a, b, c, n, es, rs):
     if way != _INTEGERS:
         x, y, z = (
@@ -65,14 +65,14 @@ def _fma(way, a, b, c, n, es, rs):
     return wide.fma(np.int64(a), np.int64(b), np.int64(c), n, es, rs)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _encode(x, n, es, rs):
     if n <= 32:
         return from_float(np.float64(x), n, es, rs)
     return wide_conversion.from_float(np.float64(x), n, es, rs)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _decode(a, n, es, rs):
     if n <= 32:
         return to_float(np.int64(a), n, es, rs)

@@ -39,7 +39,7 @@ def add_float_product(limbs, base, x, y):
     add(limbs, (bits_x ^ bits_y) < 0, left * right, scale - 62 - base)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _two_sum(a, b):
     total = a + b
     other = total - a
@@ -75,7 +75,7 @@ def compensated_dot(x, y, addend, sums, errors, sizes):
     return high, low, size
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _outward(x, up):
     """The neighbour of a nonzero float64 above or below it; of 0 the smallest normal number that way."""
     bits = float_bits(x)
@@ -120,7 +120,7 @@ def _gather(codes, at, stride, gathered):
         gathered[t] = codes[at + t * stride]
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _decode_line(gathered, out, n, es, rs, way, one):
     """Decode a line that holds no NaR: sums with one are settled before."""
     if way == swift.HALF:

@@ -11,6 +11,7 @@ import numpy as np
 from posit._kernels import carrier, swift
 from posit._kernels.certificate import certify_rows, prefix_shift
 from posit._kernels.compiled import njit
+from posit._kernels.intrinsics import call_gemm, flat_signed
 from posit._kernels.product import INFLATE, decode_lines, flat_codes, measured_together
 from posit._kernels.settle import LANES, settle
 
@@ -93,17 +94,26 @@ def room(m, k, n):
     return m * k + 2 * k * n + m * n + 2 * k + m + n + 3 * LANES, m + n
 
 
+_room = njit(forceinline=True)(room)
+
+
+MOST_FOR_BLAS = (
+    1 << 18
+)  #: multiply-adds up to which OpenBLAS starts no threads of its own (its interface/gemm.c)
+
+
 @cache
 def multiply_small(factors, result, added):
     """Kernel (start, stop, a, a_places, a_row, a_step, b, b_places, b_row, b_step, d, d_places, d_row,
-    m, k, n, codes, mask, work, bits, base, bound, slack, marks, counts): products start .. stop of a batch.
+    m, k, n, codes, mask, work, bits, base, bound, slack, marks, counts, gemm): products start .. stop of a batch.
 
     `factors` and `result` are (n, es, rs, width).  Element (i, t) of product p's left factor is
     a[a_places[p] + i * a_row + t * a_step]; one of the two steps is 1 in each factor.  With `added`, d is the addend
     in float64, NaN for NaR, its rows of n d_row apart (n or 0).  Product p goes to codes[p * m * n :].  `work` and
     `bits` have the sizes of `room`, and `bits` the limbs of an exact sum behind; `bound` is the relative error of the
     sums, `slack` scales that of `settle`.  counts: elements by range, certified, 0, compensated, through the quire;
-    marks, unless empty, gets 1 for those that float64 left open.
+    marks, unless empty, gets 1 for those that float64 left open.  `gemm` is the address of a BLAS's product, see
+    `call_gemm`, or 0.
     """  # noqa: D205 - the arguments do not fit one line
     (nf, esf, rsf, width_f), (nr, es, rs, width) = factors, result
     way, one = swift.constants(nf, esf, rsf)
@@ -116,14 +126,28 @@ def multiply_small(factors, result, added):
     @njit(
         numba.void(
             *(_I, _I, given, _PLACES, _I, _I, given, _PLACES, _I, _I, _F, _PLACES, _I),
-            *(_I, _I, _I, codes_type, _I, _F, ints, _I, numba.float64, numba.float64, numba.uint8[::1], ints),
+            *(
+                _I,
+                _I,
+                _I,
+                codes_type,
+                _I,
+                _F,
+                ints,
+                _I,
+                numba.float64,
+                numba.float64,
+                numba.uint8[::1],
+                ints,
+                _I,
+            ),
         ),
         nogil=True,
         cache=True,
     )
     def kernel(
         start, stop, a, a_places, a_row, a_step, b, b_places, b_row, b_step, d, d_places, d_row,
-        m, k, n, codes, mask, work, bits, base, bound, slack, marks, counts,
+        m, k, n, codes, mask, work, bits, base, bound, slack, marks, counts, gemm,
     ):  # fmt: skip
         values_a, rest = work[: m * k], work[m * k :]
         values_b, rest = rest[: k * n], rest[k * n :]
@@ -136,6 +160,8 @@ def multiply_small(factors, result, added):
         lows = np.empty(max(measured_together(k), measured_together(max(m, n))), kind)
         lowest = bits.view(np.float64)
         row_a, step_a = (k, 1) if a_step == 1 else (1, m)
+        row_b, step_b = (n, 1) if b_step == 1 else (1, k)
+        foreign = gemm != 0 and m * k * n <= MOST_FOR_BLAS
         found = np.zeros(3, np.int64)
         for p in range(start, stop):
             norms[:] = 0.0
@@ -155,11 +181,15 @@ def multiply_small(factors, result, added):
                     source, place, outer, lines, values, terms, norms[first:], bits[first:], nars[first:],
                     by_line, nf, esf, rsf, way, one, lows,
                 )  # fmt: skip
-            factor = values_b
-            if b_row == 1:
+            if foreign:
+                turned_a, turned_b = np.int64(step_a != 1), np.int64(step_b != 1)
+                long_a, long_b = max(row_a, step_a), max(row_b, step_b)
+                call_gemm(gemm, turned_a, turned_b, m, n, k, values_a, long_a, values_b, long_b, c)
+            elif step_b == 1:
+                multiply(values_a, row_a, step_a, values_b, c, m, k, n)
+            else:
                 _transpose(values_b, n, k, turned)
-                factor = turned
-            multiply(values_a, row_a, step_a, factor, c, m, k, n)
+                multiply(values_a, row_a, step_a, turned, c, m, k, n)
             for i in range(m + n):
                 norms[i] = np.sqrt(norms[i]) * INFLATE
             addend = d[d_places[p] :] if added else d
@@ -175,7 +205,7 @@ def multiply_small(factors, result, added):
                     if np.isnan(c[place]):
                         i, j = place // n, place % n
                         _copy(values_a, i * row_a, step_a, x)
-                        _copy(factor, j, n, y)
+                        _copy(values_b, j * step_b, row_b, y)
                         code, tier = settle(
                             x, y, addend[i * d_row + j] if added else 0.0, slack, rest, limbs, base,
                             nr, es, rs, small, smallest, largest,
@@ -186,3 +216,38 @@ def multiply_small(factors, result, added):
                             marks[p * m * n + place] = 1
 
     return kernel
+
+
+@cache
+def multiply_one(factors, result, signed, mask, base, length):
+    """Kernel (a, b, turned_a, turned_b, codes, work, slack, gemm): one product, with as few arguments as will do.
+
+    A call of `multiply_small` costs as much as a product of 16 × 16 numbers.  a (m, k), b (k, n) and codes (m, n) are
+    matrices as the caller has them; one that is `turned` is in Fortran order, the others are in C order.  `work` has
+    the sizes of `room`, `length` limbs and 5 counts more, and the counts are its last.
+    """
+    kernel = multiply_small(factors, result, False)
+    kinds = [numba.from_dtype(np.dtype(f"{'i' if signed else 'u'}{each[3]}")) for each in (factors, result)]
+    given = numba.types.Array(kinds[0], 2, "A", readonly=True)
+
+    @njit(
+        numba.void(given, given, _I, _I, kinds[1][:, ::1], _F, numba.float64, _I),
+        nogil=True,
+        cache=True,
+    )
+    def one(a, b, turned_a, turned_b, codes, work, slack, gemm):
+        (m, k), n = a.shape, b.shape[1]
+        floats, integers = _room(m, k, n)
+        work, bits = work[:floats], work[floats:].view(np.int64)
+        bits, counts = bits[: integers + length], bits[integers + length :]
+        counts[:] = 0
+        places, none = np.zeros(1, np.int64), np.empty(0)
+        operations = k + 4.0  # four of the bound itself
+        bound = slack * (operations * 2.0**-53 / (1 - operations * 2.0**-53) * INFLATE)
+        kernel(
+            0, 1, flat_signed(a), places, 1 if turned_a else k, m if turned_a else 1,
+            flat_signed(b), places, 1 if turned_b else n, k if turned_b else 1, none, places, 0,
+            m, k, n, flat_signed(codes), mask, work, bits, base, bound, slack, np.empty(0, np.uint8), counts, gemm,
+        )  # fmt: skip
+
+    return one

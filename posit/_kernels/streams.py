@@ -71,7 +71,7 @@ def total(x):
     return result
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sigma_of(top, b, bits):
     """1.5 * 2**52 units of 2**(top + b - bits)."""
     return bits_float(((top + b - bits + 52 + 1023) << 52) | (np.int64(1) << 51))
@@ -205,7 +205,7 @@ def dot(n, es, rs, storage):
     return kernel
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def add_vector(codes, p, x, lanes, limbs, base, bits, n, es, rs, spare, nar, way, one):
     """Add the values of a vector to the limbs, which it folds; True, and no sum, at a NaR.
 

@@ -44,7 +44,7 @@ def constants(n, es, rs):
     return GENERIC, 1023
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def to_float32(code, n, es, one):
     """Value * 2**(one - 127) of a real code in a format whose way is HALF; exact."""
     signed = shl32(_I(code), _I(32 - n))
@@ -54,7 +54,7 @@ def to_float32(code, n, es, one):
     return bits_float32(_I(_I(bits & _I(0x7FFFFFFF)) | _I(signed & _I(-0x80000000))))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def to_float64(code, n, es, rs, way, one):
     """The exact value of a real code, n <= 32."""
     if way == GENERIC:

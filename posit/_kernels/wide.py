@@ -17,13 +17,13 @@ _TOP = np.uint64(1 << 63)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def signed(code, n):
     """The low n bits of a code, sign-extended."""
     return np.int64(code) << (64 - n) >> (64 - n)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def nar(n):
     """The sign-extended code of NaR."""
     return np.int64(-1) << (n - 1)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posit import _buffers
-from posit._kernels import stochastic
+from posit._kernels import quotients, stochastic
 from posit._threads import split
 from posit.codec import Codes, decode, encode_rational, signed_storage
 from posit.formats import Format
@@ -160,24 +160,15 @@ class _Step:
     unit: float
 
     def approximation(self, part: slice) -> tuple[Floats, Floats]:
-        """New weights in float64 and bounds of their errors.
-
-        The quotient is formed from m times a constant, and the square root of v times a constant plus eps: each of
-        these operations errs by a unit of 2**-53 of its size, constants by two and v by three, so that the quotient
-        errs by less than 14 units of it, keep * w by 3, and the difference by one of both.
-        """
+        """New weights in float64 and bounds of their errors, see `posit._kernels.quotients`."""
         keep, lr, scale, eps = self.floats
-        w, m = _values(self.weights[part], self.fmt), _values(self.moments[part], self.moment_format)
-        root = np.sqrt(self.second.values(part) * scale)
-        root += eps
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quotient = m * lr / root
-        quotient[m == 0] = 0.0
-        w *= keep
-        error = np.abs(quotient) * (16 * _UNIT)
-        if keep != 1.0:
-            error += np.abs(w) * (4 * _UNIT)
-        return w - quotient, error + np.abs(w) * (2 * _UNIT) * (quotient != 0)
+        w, m, v = self.weights[part], self.moments[part], self.second.values(part)
+        values, errors = (_buffers.empty(len(w)) for _ in range(2))
+        kernel = quotients.adam_step(
+            *((*f.parameters, c.dtype) for f, c in ((self.fmt, w), (self.moment_format, m)))
+        )
+        kernel(w, m, v, keep, lr, scale, eps, values, errors)
+        return values, errors
 
     def nearest(self, part: slice) -> Codes:
         approximation, error = self.approximation(part)

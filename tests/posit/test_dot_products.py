@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from posit import Format, _matmul, posit8, posit16, posit32
+from posit import Format, _matmul, _matmul_small, posit8, posit16, posit32
 from posit.codec import encode
 from posit.formats import bposit16, bposit32
 from posit.reference import exact
@@ -65,7 +65,7 @@ def wrong_products(kind: str, count: int, seed: int, fmt: Format, small: bool) -
     rng = np.random.default_rng(seed)
     k = int(rng.integers(2, 24))
     n = 40 if small else 600  # at 600 the product takes the way of the tiles
-    m = -(-count // n) if small else max(1, -(-count // n), -(-_matmul._SMALL // (k * n)) + 1)
+    m = -(-count // n) if small else max(1, -(-count // n), -(-_matmul_small.MOST // (k * n)) + 1)
     a, b = factors(kind, m, k, n, fmt, rng)
     got = _matmul.matmul_codes(a, b, fmt).codes
     unit = 1 << -fmt.lsb_scale

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import posit
-from posit import Format, _matmul, posit8, posit16, posit32
+from posit import Format, _matmul, _matmul_small, posit8, posit16, posit32
 from posit._matmul_tiles import tiling
 from posit.codec import decode, encode
 from posit.errors import ShapeError
@@ -91,7 +91,7 @@ def test_a_weakened_bound_is_noticed(monkeypatch: pytest.MonkeyPatch, small: int
     y = encode(rng.standard_normal((30, 40)) * 2.0 ** rng.integers(-20, 20, (30, 40)), fmt)
     b = np.concatenate([y, y], axis=0)
     b[-1] = encode(rng.standard_normal(40) * 1e-9, fmt)
-    monkeypatch.setattr(_matmul, "_SMALL", small)
+    monkeypatch.setattr(_matmul_small, "MOST", small)
     right = _matmul.matmul_codes(a, b, fmt).codes
     monkeypatch.setattr(_matmul, "_slack", 1e-9)
     assert (_matmul.matmul_codes(a, b, fmt).codes != right).any()
@@ -195,7 +195,7 @@ def quire_product(a: Codes, b: Codes, fmt: Format) -> list[list[int]]:
 def test_short_rows_that_are_taken_together_keep_their_nars_and_their_scales(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], small: int
 ) -> None:
-    monkeypatch.setattr(_matmul, "_SMALL", small)
+    monkeypatch.setattr(_matmul_small, "MOST", small)
     m, k, n = shape
     rng = np.random.default_rng(m)
     rows, columns = 2.0 ** rng.integers(-30, 30, (m, 1)), 2.0 ** rng.integers(-30, 30, n)
