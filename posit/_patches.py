@@ -7,7 +7,8 @@ import numpy as np
 
 from posit import _buffers
 from posit._kernels import patches as kernels
-from posit._matmul import Gemm, Product, matmul_codes
+from posit._matmul import Gemm, matmul_codes
+from posit._matmul_operands import Product
 from posit._threads import split
 from posit.codec import Codes
 from posit.formats import Format

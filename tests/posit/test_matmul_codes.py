@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import posit
-from posit import Format, _matmul, _matmul_small, posit8, posit16, posit32
+from posit import Format, _blas, _matmul, _matmul_small, posit8, posit16, posit32
 from posit._matmul_tiles import tiling
 from posit.codec import decode, encode
 from posit.errors import ShapeError
@@ -225,3 +225,35 @@ def test_thin_products_are_cut_into_tiles_that_the_cache_holds(shape: tuple[int,
     expected = [_matmul.dot_codes(a[i], b[:, j], posit16) for i, j in zip(*places, strict=True)]
     assert found[places].tolist() == expected
     assert (_matmul.matmul_codes(b.T, a.T, posit16).codes == found.T).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 9), (32, 64, 32), (5, 700, 8), (70, 60, 62)], ids=str)
+def test_the_product_of_one_call_is_that_of_the_tiles(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    """With NumPy's BLAS, without it, in either order of memory, signed or unsigned, and how it was settled."""
+    m, k, n = shape
+    rng = np.random.default_rng(k)
+    a = encode(rng.standard_normal((m, k)) * 2.0 ** rng.integers(-20, 20, (m, 1)), posit16)
+    b = encode(rng.standard_normal((k, n)), posit16)
+    a[0, :], b[k // 2, 0] = a[1, :], posit16.nar
+    a[2, k // 2 :], b[: k // 2, 1] = 0, 0  # disjoint supports: the compensated way
+    with monkeypatch.context() as patch:
+        patch.setattr(_matmul_small, "MOST", 0)
+        expected = _matmul.matmul_codes(a, b, posit16)
+    for address in (_blas.gemm_address(), 0):
+        monkeypatch.setattr(_matmul_small, "gemm_address", lambda address=address: address)
+        for left in (a, np.asfortranarray(a)):
+            for right in (b, np.asfortranarray(b)):
+                found = _matmul.matmul_codes(left, right, posit16)
+                assert (found.codes == expected.codes).all()
+                assert found.tiers.total == m * n
+                signed = _matmul.matmul_codes(left.view(np.int16), right.view(np.int16), posit16)
+                assert (signed.codes.view(np.uint16) == expected.codes).all()
+
+
+def test_a_blas_is_found_where_numpy_brings_openblas() -> None:
+    told = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    if told.get("name") != "scipy-openblas":
+        pytest.skip(f"NumPy multiplies with {told.get('name')}")
+    assert _blas.gemm_address() != 0

@@ -10,6 +10,7 @@ import torch
 
 import posit
 from postrain.bench import training
+from postrain.bench.training_peers import NumpyMlp
 from postrain.cli import main
 from postrain.errors import MeasurementError
 from postrain.options import NoProgress
@@ -49,7 +50,7 @@ def test_bits_that_depend_on_threads_stop_it(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_numpy_step_is_the_same_step() -> None:
     network = next(iter(training.networks()))
-    by_hand = training.NumpyMlp(network.x, network.y)
+    by_hand = NumpyMlp(network.build(), network.x, network.y)
     torch_step = network.stepper(Recipe.named("ieee_fp32"))
     for _ in range(3):
         by_hand(1)

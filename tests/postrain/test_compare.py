@@ -124,7 +124,9 @@ def test_interrupting_leaves_the_last_complete_checkpoint(tmp_path: Path) -> Non
     signal.signal(signal.SIGINT, inherited)
     weights = out / "mlp-float32.safetensors"
     deadline, written = time.monotonic() + 120, set[int]()
-    while len(written) < 2 and time.monotonic() < deadline:  # a second time: of the first the command has heard
+    while (
+        len(written) < 2 and time.monotonic() < deadline
+    ):  # a second time: of the first the command has heard
         time.sleep(0.05)
         if weights.exists():
             written.add(weights.stat().st_mtime_ns)

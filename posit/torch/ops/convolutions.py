@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from posit._matmul import Product
+from posit._matmul_operands import Product
 from posit._patches import (
     Axis,
     Exact,
