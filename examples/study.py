@@ -38,12 +38,13 @@ def read(out: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in ("step", "loss", "accuracy")}
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Accuracy and loss after the last step, of all seeds and their mean, as Markdown."""
+def table(results: dict[str, dict[str, Any]], at: float | None) -> str:
+    """Accuracy and loss at a step (by default the last), of all seeds and their mean, as Markdown."""
     lines = ["| recipe | seeds | accuracy % | mean | loss | mean |", "|---|---|---|---|---|---|"]
     for name, seeds in results.items():
-        right = [100 * run["accuracy"][-1] for run in seeds.values()]
-        loss = [run["loss"][-1] for run in seeds.values()]
+        places = {seed: run["step"].index(at) if at else -1 for seed, run in seeds.items()}
+        right = [100 * run["accuracy"][places[seed]] for seed, run in seeds.items()]
+        loss = [run["loss"][places[seed]] for seed, run in seeds.items()]
         each = (", ".join(f"{value:.2f}" for value in right), f"{mean(right):.2f}")
         lost = (", ".join(f"{value:.4f}" for value in loss), f"{mean(loss):.4f}")
         lines.append(f"| {name} | {', '.join(seeds)} | {' | '.join((*each, *lost))} |")
@@ -91,7 +92,7 @@ def main() -> None:
                 store.write_text(json.dumps(results, indent=1))
     ordered = {run["name"]: results[run["name"]] for run in study["run"] if run["name"] in results}
     draw(ordered, study["measure"], study["title"], options.folder / "figure.png")
-    print(table(ordered))
+    print(table(ordered, study.get("at")))
 
 
 if __name__ == "__main__":
