@@ -26,7 +26,7 @@ def train(folder: Path, study: dict[str, Any], run: dict[str, Any], seed: int, d
     command = [sys.executable, "-m", "postrain", "train", str(folder / study["config"]), "--out", str(out)]
     command += [text for setting in settings for text in ("--set", setting)]
     command += ["--data-dir", str(data_dir)] if data_dir else []
-    environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     subprocess.run(command, check=True, env=environment)
     return out
 

@@ -1,13 +1,13 @@
 """Convolutions of codes as matrix products: where windows lie, their patch matrix, and exact products with it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from posit import _buffers
 from posit._kernels import patches as kernels
-from posit._matmul import Gemm, matmul_codes
+from posit._matmul import Gemm, Product, matmul_codes
 from posit._threads import split
 from posit.codec import Codes
 from posit.formats import Format
@@ -130,12 +130,13 @@ def gather(
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """Formats of two factors and their product, and the float64 product to use."""
+    """Formats of two factors and their product, the float64 product to use, and who is told of each product."""
 
     left: Format
     right: Format
     result: Format
     gemm: Gemm | None = None
+    told: Callable[[Codes, Codes, Codes | None, Product], None] | None = None
 
     @property
     def one(self) -> int:
@@ -145,8 +146,17 @@ class Exact:
     def product(self, a: Codes, b: Codes, addend: Codes | None = None) -> Codes:
         """``a @ b + addend``, rounded once."""
         made = matmul_codes(
-            a, b, self.left, right_format=self.right, out_format=self.result, addend=addend, gemm=self.gemm
+            a,
+            b,
+            self.left,
+            right_format=self.right,
+            out_format=self.result,
+            addend=addend,
+            gemm=self.gemm,
+            find_open=self.told is not None,
         )
+        if self.told is not None:
+            self.told(a, b, addend, made)
         return made.codes
 
 

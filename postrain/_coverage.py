@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch._C._autograd import _get_sequence_nr
 
-from posit.torch import PositTensor, in_backward
-from posit.torch.tensor import _FUNCTIONS, _RULES
+from posit.torch import PositTensor, has_rule, in_backward
 from postrain._shadow import Shadow, recording
 from postrain._terms import longest_sum, name_of
 from postrain.convert import to_float
@@ -200,10 +199,8 @@ class _Gathered:
         """What was gathered, in the order in which it was first met."""
         kinds = {name: type(module).__name__ for name, module in self.model.named_modules()}
         for (module, phase, op, fused), (calls, (terms, exact), mixed) in self.found.items():
-            rule = (_FUNCTIONS if fused else _RULES).get(op)
-            answered = rule is not None and rule.__name__ != "_refused"
             kind = kinds[module] if module else ""
-            yield Row(module, kind, phase, name_of(op), fused, answered, mixed, calls, terms, exact)
+            yield Row(module, kind, phase, name_of(op), fused, has_rule(op), mixed, calls, terms, exact)
 
 
 def _complaint(row: Row) -> str:

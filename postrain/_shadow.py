@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch.utils import _pytree as pytree
 
-from posit.torch import has_rule
+from posit.torch import has_rule, is_refused
 
 
 class Record(Protocol):
@@ -68,8 +68,8 @@ class Shadow(torch.Tensor):
     def __torch_function__(
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """See whole functions that have a fused rule."""
-        if has_rule(function) and function not in _CONTROL:
+        """See whole functions that have a fused rule or are refused."""
+        if (has_rule(function) or is_refused(function)) and function not in _CONTROL:
             return _fused(function, args, kwargs or {})
         with torch._C.DisableTorchFunctionSubclass():
             return function(*args, **(kwargs or {}))

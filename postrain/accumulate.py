@@ -49,7 +49,8 @@ def accumulate(model: nn.Module, divisor: int | None = None) -> Iterator[Sums]:
 
     Raises:
         RecipeError: the model has no posits; a parameter already has a gradient; a layer in training normalizes by the
-            statistics of its batch, which depend on the split; or formats of one model cannot be summed in one quire.
+            statistics of its batch, or tensors are scaled by their largest magnitudes, which depend on the split; or
+            formats of one model cannot be summed in one quire.
         AccumulationError: an operator that does not add to the sums gave a parameter an already rounded gradient.
 
     >>> from postrain import convert
@@ -95,6 +96,11 @@ def _parameters(model: nn.Module) -> dict[str, PositTensor]:
             found[name] = parameter
         elif not isinstance(parameter, PositTensor):
             raise RecipeError(f"{name} is no PositTensor; postrain.accumulate is for converted models")
+        if parameter.policy is not None and parameter.policy.scaling is not None:
+            raise RecipeError(
+                f"{name} is scaled: powers of two follow from the largest magnitude of each part of a batch, so "
+                'gradients depend on the split; use a recipe with scale="none", or leave out postrain.accumulate'
+            )
     return found
 
 

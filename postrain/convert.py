@@ -12,6 +12,8 @@ import postrain.optim  # noqa: F401  (stock optimizers on posits are refused fro
 from posit.errors import NonFiniteError
 from posit.formats import Format
 from posit.torch import Policy, PositTensor, cast, posit_tensor
+from posit.torch._settle import on_its_grid, settle
+from posit.torch.scaling import Grid
 from posit.torch.tensor import convert_codes, to_numpy
 from postrain.errors import RecipeError
 from postrain.recipe import Recipe
@@ -24,7 +26,7 @@ NORMS: tuple[type[nn.Module], ...] = (
 )
 _LISTS = (nn.ModuleList, nn.ModuleDict)
 Model = TypeVar("Model", bound=nn.Module)
-_Tensors = dict[int, tuple[str, Recipe, Any]]
+_Tensors = dict[int, tuple[str, Recipe, Any, Grid | None]]
 
 
 def convert(model: Model, recipe: Recipe | str) -> Model:
@@ -65,7 +67,7 @@ def convert(model: Model, recipe: Recipe | str) -> Model:
         return simulate(model, recipe) if recipe.is_simulated else model
     recipes = {name: recipe.for_module(name) for name, _ in model.named_modules()}
     planned = _plan(model, recipes)
-    made = {key: _rounded(name, tensor, own) for key, (name, own, tensor) in planned.items()}
+    made = {key: _rounded(*each) for key, each in planned.items()}
     for _, group, name, tensor in _tensors(model):
         group[name] = made[id(tensor)]
     _connect(model, recipe, recipes)
@@ -108,15 +110,16 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, torch
 
 
 def _plan(model: nn.Module, recipes: dict[str, Recipe]) -> _Tensors:
-    """Name, recipe (with the format as `weights`) and tensor of each distinct tensor; all are fit to be converted."""
+    """Name, recipe (with the format as `weights`), tensor and grid of each distinct tensor; all can be converted."""
     modules = dict(model.named_modules())
     planned: _Tensors = {}
     for prefix, _, name, tensor in _tensors(model):
         own, full = recipes[prefix], f"{prefix}.{name}".lstrip(".")
+        grid = own.grid if isinstance(tensor, nn.Parameter) else None
         if isinstance(modules[prefix], NORMS):
-            own = _in_norm_format(own)
+            own, grid = _in_norm_format(own), None
         if id(tensor) in planned:
-            other, theirs, _ = planned[id(tensor)]
+            other, theirs, _, _ = planned[id(tensor)]
             if (theirs.weights, theirs.policy) != (own.weights, own.policy):
                 raise RecipeError(
                     f"{full} and {other} are one tensor, shared, with formats that differ; give both one override"
@@ -129,7 +132,7 @@ def _plan(model: nn.Module, recipes: dict[str, Recipe]) -> _Tensors:
                 f"cannot convert {full} ({tensor.dtype} on {tensor.device}) to {own.weights}; "
                 "give the model float32 parameters on the CPU first"
             )
-        planned[id(tensor)] = full, own, tensor
+        planned[id(tensor)] = full, own, tensor, grid
     return planned
 
 
@@ -137,17 +140,17 @@ def _in_norm_format(recipe: Recipe) -> Recipe:
     return replace(recipe, weights=recipe.norm, overrides=())
 
 
-def _rounded(name: str, tensor: torch.Tensor, recipe: Recipe) -> Any:
-    fmt, policy = recipe.format, recipe.policy
+def _rounded(name: str, recipe: Recipe, tensor: torch.Tensor, grid: Grid | None) -> Any:
+    fmt, policy = grid.held if grid else recipe.format, recipe.policy
     if isinstance(tensor, PositTensor):
-        return _reformatted(tensor, fmt, policy)
+        return on_its_grid(_reformatted(tensor, fmt, policy), grid)
     try:
         rounded = posit_tensor(tensor.detach(), fmt)
     except NonFiniteError as error:
         raise NonFiniteError(f"{name}: {error}") from error
     own = PositTensor(rounded.codes, fmt, policy=policy)
     if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(own, requires_grad=tensor.requires_grad)
+        return on_its_grid(nn.Parameter(own, requires_grad=tensor.requires_grad), grid)
     return own
 
 
@@ -197,7 +200,9 @@ class _Round(_Enter):
             )
         real = x if x.dtype in (torch.float32, torch.float64) else x.float()
         rounded = posit_tensor(real, self.policy.activations)
-        return PositTensor(rounded.codes, rounded.format, policy=self.policy)
+        made = PositTensor(rounded.codes, rounded.format, policy=self.policy)
+        settle("input", x, made)
+        return made
 
 
 def _connect(model: nn.Module, recipe: Recipe, recipes: dict[str, Recipe]) -> None:

@@ -148,9 +148,9 @@ def _place(seen: Observation, model: nn.Module, phase: str) -> tuple[str, str]:
             weights[parameter.codes.untyped_storage().data_ptr()] = name
             if isinstance(parameter.grad, PositTensor):
                 gradients[parameter.grad.codes.untyped_storage().data_ptr()] = name
-    if phase == BACKWARD_PASS and (name := gradients.get(seen.result.ctypes.data, "")):
+    if phase == BACKWARD_PASS and (name := gradients.get(seen.target, "")):
         return name.removesuffix(".weight"), WEIGHT_GRADIENT
-    for operand in seen.operands:
+    for operand in seen.sources:
         if name := weights.get(operand.untyped_storage().data_ptr(), ""):
             return name.removesuffix(".weight"), FORWARD if phase == FORWARD_PASS else INPUT_GRADIENT
     return seen.op, phase

@@ -183,6 +183,16 @@ class GeometricObservation:
     sums: _Sums
     shape: tuple[int, ...]
 
+    @property
+    def sources(self) -> tuple[torch.Tensor, ...]:
+        """The operands."""
+        return self.operands
+
+    @property
+    def target(self) -> int:
+        """Address of the result."""
+        return int(self.result.ctypes.data)
+
     def terms(self, index: int) -> list[tuple[int, ...]]:
         """Signed codes of the factors of every term of one element."""
         storage = signed_storage(self.format)

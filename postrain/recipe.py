@@ -12,6 +12,7 @@ from postrain.errors import RecipeError
 
 if TYPE_CHECKING:
     from posit.torch.policy import Policy
+    from posit.torch.scaling import Grid
 
 FLOAT32 = "float32"
 SIMULATED = ("bfloat16", "float16", "float8_e4m3", "mxfp8_e4m3")  #: baselines, see `postrain.simulated`
@@ -19,6 +20,7 @@ QUIRE = "quire"
 
 _PARTS = ("weights", "activations", "gradients", "optimizer", "loss", "norm")
 _ROUNDINGS = ("nearest", "stochastic", "compensated")
+_SCALES = ("none", "tensor", "block32")
 _IN_OVERRIDES = ("weights", "activations", "gradients", "loss", "norm", "accumulate")
 
 Overrides = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
@@ -56,6 +58,9 @@ class Recipe:
     loss_scale: float = (
         1.0  #: a power of two: losses are multiplied by it, gradients divided in the optimizer
     )
+    #: ``"tensor"``, ``"block32"``: weights, activations and gradients are posits times powers of two, one for each
+    #: tensor or for each 32 elements, see `posit.torch.scaling`; norms, optimizer and losses are not
+    scale: str = "none"
     #: given as {pattern: {field: value}}: a pattern (`fnmatch`) names modules, and what lies in them; later ones win
     overrides: "Overrides | Mapping[str, Mapping[str, str]]" = field(default=())
 
@@ -127,7 +132,14 @@ class Recipe:
     @property
     def policy(self) -> "Policy":
         """What tensors of posits carry, so that results are held in the formats of the recipe."""
-        return _policy(self.activations, self.gradients, self.loss, self.accumulate == FLOAT32)
+        return _policy(self.activations, self.gradients, self.loss, self.accumulate == FLOAT32, self.scale)
+
+    @property
+    def grid(self) -> "Grid | None":
+        """What scaled weights are rounded to, or None: they are not scaled."""
+        from posit.torch.scaling import Grid
+
+        return None if self.scale == "none" else Grid(self.format, self.scale)
 
     @property
     def master(self) -> str | None:
@@ -172,6 +184,8 @@ class Recipe:
             found["rounding"] = self.rounding
         if self.loss_scale != 1.0:
             found["loss_scale"] = f"{self.loss_scale:g}"
+        if self.scale != "none":
+            found["scale"] = self.scale
         if self.overrides:
             found["overrides"] = json.dumps(_thawed(self._pairs))
         return found
@@ -242,6 +256,9 @@ class Recipe:
         lines.append(f"sums: {sums}; updates rounded {manner}")
         if self.loss_scale != 1.0:
             lines.append(f"losses times {self.loss_scale:g}")
+        if self.scale != "none":
+            each = "tensor" if self.scale == "tensor" else "32 elements"
+            lines.append(f"weights, activations and gradients times a power of two for each {each}")
         lines += [f"in {pattern}: {_listed(values)}" for pattern, values in self._pairs]
         return "\n".join(lines)
 
@@ -256,6 +273,8 @@ class Recipe:
             shown.append(f"rounding={self.rounding!r}")
         if self.loss_scale != 1.0:
             shown.append(f"loss_scale={self.loss_scale!r}")
+        if self.scale != "none":
+            shown.append(f"scale={self.scale!r}")
         if self.overrides:
             shown.append(f"overrides={_thawed(self._pairs)!r}")
         return f"Recipe({', '.join(shown)})"
@@ -300,6 +319,31 @@ def _check_options(recipe: Recipe) -> None:
     if not isinstance(scale, (int, float)) or scale not in _powers_of_two():
         raise RecipeError(f"loss_scale must be a power of two from 2**-100 to 2**100, got {scale!r}")
     object.__setattr__(recipe, "loss_scale", float(scale))
+    _check_scale(recipe)
+
+
+def _check_scale(recipe: Recipe) -> None:
+    object.__setattr__(recipe, "scale", recipe.scale or "none")
+    if recipe.scale not in _SCALES:
+        raise RecipeError(f"scale must be one of {', '.join(_SCALES)}, got {recipe.scale!r}")
+    if recipe.scale == "none":
+        return
+    if not recipe.is_posit:
+        raise RecipeError(
+            f"scale={recipe.scale!r} is for posits, got weights in {recipe.weights}; float8_e4m3 and mxfp8_e4m3 have "
+            "scales of their own"
+        )
+    for part in ("weights", "activations", "gradients"):
+        if Format.parse(getattr(recipe, part)).nbits > 16:
+            raise RecipeError(
+                f"scale={recipe.scale!r} is for posits of at most 16 bits, got {part} in {getattr(recipe, part)}; "
+                "wider ones need no scaling: leave scale out"
+            )
+    if recipe.rounding != "nearest":
+        raise RecipeError(
+            f"scale={recipe.scale!r} rounds updates to nearest, got rounding={recipe.rounding!r}; leave one of "
+            "them out, or keep small updates in a wider optimizer format"
+        )
 
 
 @cache
@@ -308,10 +352,15 @@ def _powers_of_two() -> frozenset[float]:
 
 
 @cache
-def _policy(activations: str, gradients: str, loss: str, simulate: bool) -> "Policy":
+def _policy(activations: str, gradients: str, loss: str, simulate: bool, scale: str) -> "Policy":
     from posit.torch.policy import Policy
+    from posit.torch.scaling import Grid, Scaling
 
-    return Policy(Format.parse(activations), Format.parse(gradients), Format.parse(loss), simulate)
+    formats = Format.parse(activations), Format.parse(gradients)
+    if scale == "none":
+        return Policy(*formats, Format.parse(loss), simulate)
+    forward, backward = (Grid(fmt, scale) for fmt in formats)
+    return Policy(forward.held, backward.held, Format.parse(loss), simulate, Scaling(forward, backward))
 
 
 def _frozen(overrides: "Overrides | Mapping[str, Mapping[str, str]]") -> Overrides:

@@ -6,20 +6,26 @@ from posit.torch.ops.casts import cast
 from posit.torch.ops.dropout import dropout_keys
 from posit.torch.ops.segments import segment_sum
 from posit.torch.policy import Policy, in_backward, phase
-from posit.torch.tensor import PositTensor, has_rule, posit_tensor, register_function, register_rule
+from posit.torch.registry import has_rule, is_refused, refuse, register_function, register_rule
+from posit.torch.scaling import Grid, Scaling
+from posit.torch.tensor import PositTensor, posit_tensor
 
 __all__ = [
     "GradientSum",
+    "Grid",
     "Policy",
     "PositTensor",
+    "Scaling",
     "cast",
     "dropout_keys",
     "gradient_sums",
     "has_rule",
     "in_backward",
+    "is_refused",
     "observe",
     "phase",
     "posit_tensor",
+    "refuse",
     "register_function",
     "register_rule",
     "segment_sum",

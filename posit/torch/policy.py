@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from posit.formats import Format
+from posit.torch.scaling import Scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,9 @@ class Policy:
     gradients: Format
     loss: Format  #: of losses, forward only: their gradients are rounded to `gradients` like all others
     simulate: bool = False  #: matrix products and convolutions accumulate in float32: fast, not exact
+    #: new results are rounded a second time, to narrow posits times a power of two that `activations` and `gradients`
+    #: hold exactly; see `posit.torch.scaling`
+    scaling: Scaling | None = None
 
 
 _forced: ContextVar[bool | None] = ContextVar("in_backward", default=None)

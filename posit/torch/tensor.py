@@ -1,6 +1,5 @@
 """`PositTensor`: integer codes that PyTorch sees as a float32 tensor, with a rule for every operator it answers."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -9,17 +8,17 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch._C._autograd import _get_sequence_nr
 
 from posit.codec import decode, encode, signed_storage
 from posit.errors import CodeError, FormatError, FormatMismatch, NonFiniteError, NoRuleError
 from posit.formats import Format
 from posit.rounding import certified
+from posit.torch._settle import follow, settle
 from posit.torch.policy import Policy, in_backward, phase
+from posit.torch.registry import calling_module, fused_rule, rule_of
+from posit.torch.scaling import Grid
 
-Rule = Callable[..., Any]
-
-_RULES: dict[Any, Rule] = {}
-_FUNCTIONS: dict[Any, Rule] = {}
 _DTYPES = {"int8": torch.int8, "int16": torch.int16, "int32": torch.int32}
 
 
@@ -53,6 +52,8 @@ class PositTensor(torch.Tensor):
     _codes: torch.Tensor
     _format: Format
     _policy: Policy | None
+    _grid: Grid | None = None
+    _is_loss: bool = False
 
     @staticmethod
     def __new__(
@@ -95,6 +96,11 @@ class PositTensor(torch.Tensor):
         """In which formats results computed from it are held."""
         return self._policy
 
+    @property
+    def grid(self) -> Grid | None:
+        """The grid that updates of a scaled parameter are rounded to."""
+        return self._grid
+
     def like(self, codes: torch.Tensor) -> "PositTensor":
         """Other codes of the same format and policy."""
         return PositTensor(codes, self._format, policy=self._policy)
@@ -132,6 +138,7 @@ class PositTensor(torch.Tensor):
         result: Any = copy.requires_grad_(self.requires_grad)
         if isinstance(self, torch.nn.Parameter):
             result = torch.nn.Parameter(copy, requires_grad=self.requires_grad)
+        result._grid = self._grid
         memo[id(self)] = result
         return result  # type: ignore[no-any-return]
 
@@ -149,12 +156,23 @@ class PositTensor(torch.Tensor):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Answer whole functions that have a fused rule; all others fall apart into operators."""
-        fused = _FUNCTIONS.get(function)
+        fused = fused_rule(function)
         if fused is not None:
+            if torch._C._functorch.peek_interpreter_stack() is not None:
+                raise NoRuleError(
+                    f"{getattr(function, '__name__', function)} of posits has a derivative of its own, which "
+                    "torch.func (grad, vjp, jvp, vmap) does not see; use torch.autograd.grad or backward()"
+                )
+            start = _get_sequence_nr()
             if torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled():
                 with phase(backward=False):  # run again inside a backward pass; autograd.Function hides that
-                    return fused(*args, **(kwargs or {}))
-            return fused(*args, **(kwargs or {}))
+                    result = fused(*args, **(kwargs or {}))
+                    settle(function, (args, kwargs), result)
+            else:
+                result = fused(*args, **(kwargs or {}))
+                settle(function, (args, kwargs), result)
+            follow(result, start)
+            return result
         with torch._C.DisableTorchFunctionSubclass():
             return function(*args, **(kwargs or {}))
 
@@ -167,56 +185,14 @@ class PositTensor(torch.Tensor):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Answer `op` by its rule; an operator without one raises and is named."""
-        rule = _RULES.get(op)
+        rule = rule_of(op)
         if rule is None:
             raise NoRuleError(
                 f"{op} has no rule for PositTensor{calling_module()}; call .to_float() first to leave posits"
             )
-        return rule(op, *args, **(kwargs or {}))
-
-
-def register_rule(*ops: Any) -> Callable[[Rule], Rule]:
-    """Decorator: answer these operators (``torch.ops.….default``) on PositTensors by ``rule(op, *args, **kwargs)``."""
-
-    def keep(rule: Rule) -> Rule:
-        for op in ops:
-            _RULES[op] = rule
-        return rule
-
-    return keep
-
-
-def register_function(*functions: Any) -> Callable[[Rule], Rule]:
-    """Decorator: answer these functions of torch (``F.linear``) on PositTensors by ``rule(*args, **kwargs)``.
-
-    The rule runs above autograd, so it brings its own derivative, usually a `torch.autograd.Function`.
-    """
-
-    def keep(rule: Rule) -> Rule:
-        for function in functions:
-            _FUNCTIONS[function] = rule
-        return rule
-
-    return keep
-
-
-def has_rule(op: Any) -> bool:
-    """Whether an operator or a function of torch is answered on PositTensors."""
-    return op in _RULES or op in _FUNCTIONS
-
-
-def calling_module() -> str:
-    """Where a call came from, for messages: `` (in Linear "2.fc")``, or that it is the backward pass."""
-    if in_backward():
-        return " in the backward pass"
-    frame = inspect.currentframe()
-    while frame is not None:
-        module = frame.f_locals.get("self")
-        if isinstance(module, torch.nn.Module):
-            name = getattr(module, "posit_name", "")
-            return f' (in {type(module).__name__} "{name}")' if name else f" (in {type(module).__name__})"
-        frame = frame.f_back
-    return ""
+        result = rule(op, *args, **(kwargs or {}))
+        settle(op, (args, kwargs), result)
+        return result
 
 
 def posit_tensor(x: torch.Tensor, fmt: "Format | str", *, requires_grad: bool = False) -> PositTensor:
@@ -268,14 +244,17 @@ class Outcome:
 
     format: Format
     policy: Policy | None
+    loss: bool = False
 
     def wrap(self, codes: npt.NDArray[np.integer]) -> PositTensor:
         """Signed codes computed by a kernel as a tensor (no copy)."""
-        return PositTensor(torch.from_numpy(codes), self.format, policy=self.policy)
+        return self.like(torch.from_numpy(codes))
 
     def like(self, codes: torch.Tensor) -> PositTensor:
         """A tensor of codes as a tensor."""
-        return PositTensor(codes, self.format, policy=self.policy)
+        made = PositTensor(codes, self.format, policy=self.policy)
+        made._is_loss = self.loss
+        return made
 
     def round(
         self,
@@ -331,4 +310,4 @@ def outcome(op: Any, *tensors: Any, loss: bool = False) -> Outcome:
         )
     if in_backward():
         return Outcome(policy.gradients, policy)
-    return Outcome(policy.loss if loss else policy.activations, policy)
+    return Outcome(policy.loss if loss else policy.activations, policy, loss)

@@ -14,6 +14,7 @@ from posit.codec import Codes, signed_storage
 from posit.formats import Format
 from posit.fused import Term, combination, combination_stochastic
 from posit.torch import PositTensor
+from posit.torch._settle import on_its_grid
 from posit.torch.tensor import convert_codes, to_numpy
 from postrain.errors import NaRError, RecipeError
 
@@ -181,18 +182,21 @@ class PositOptimizer(torch.optim.Optimizer):
             if name not in state:
                 state[name] = zeros(tuple(parameter.shape), fmt)
         wanted = self.master_format
-        if wanted is not None and wanted != parameter.format and "master" not in state:
+        differs = wanted != parameter.format or parameter.grid is not None
+        if wanted is not None and differs and "master" not in state:
             codes = convert_codes(to_numpy(parameter.codes), parameter.format, wanted)
-            state["master"] = PositTensor(torch.from_numpy(np.ascontiguousarray(codes)), wanted)
+            state["master"] = PositTensor(torch.from_numpy(codes.copy()), wanted)
         if self.rounding == "compensated" and "residual" not in state:
             state["residual"] = zeros(tuple(parameter.shape), self.residual_format)
 
     def _publish(self, slot: Slot) -> None:
-        """The parameter, where a master copy was updated: that rounded once."""
+        """The parameter, where a master copy was updated: that rounded once; and where it is scaled, to its grid."""
         if "master" in slot.state:
             master = slot.state["master"]
             codes = convert_codes(to_numpy(master.codes), master.format, slot.parameter.format)
             slot.parameter.codes.copy_(torch.from_numpy(codes))
+        if slot.parameter.grid is not None:
+            on_its_grid(slot.parameter, slot.parameter.grid)
 
     @abstractmethod
     def _update(self, slot: Slot) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from posit.errors import NoRuleError
-from posit.torch import PositTensor, register_function
-from posit.torch.tensor import _FUNCTIONS
+from posit.torch import PositTensor, refuse, register_function
+from posit.torch.registry import fused_rule
 from postrain.errors import RecipeError
 from postrain.optim._base import PositOptimizer
 
@@ -30,7 +30,7 @@ def _refuse_stock(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> N
 
 register_optimizer_step_pre_hook(_refuse_stock)
 
-_vector_norm = _FUNCTIONS.get(torch.linalg.vector_norm)
+_vector_norm = fused_rule(torch.linalg.vector_norm)
 
 
 @register_function(torch.linalg.vector_norm)
@@ -52,10 +52,9 @@ def _refuse_stock_clipping(x: Any, *args: Any, **kwargs: Any) -> Any:
         return torch.linalg.vector_norm(x, *args, **kwargs)
 
 
-@register_function(*(getattr(torch, name) for name in dir(torch) if name.startswith("_foreach_")))
-def _refuse_foreach(*args: Any, **kwargs: Any) -> Any:
-    """Lists of tensors are updated so by stock optimizers and by torch.optim.swa_utils."""
-    raise NoRuleError(
-        "updates of lists of tensors (torch._foreach_...) would round several times; for posits use the optimizers of "
-        "postrain.optim, and in AveragedModel avg_fn=postrain.optim.swa_avg_fn() or ema_avg_fn(decay)"
-    )
+# lists of tensors are updated so by stock optimizers and by torch.optim.swa_utils
+refuse(
+    *(getattr(torch, name) for name in dir(torch) if name.startswith("_foreach_")),
+    reason="updates of lists of tensors (torch._foreach_...) would round several times; for posits use the optimizers "
+    "of postrain.optim, and in AveragedModel avg_fn=postrain.optim.swa_avg_fn() or ema_avg_fn(decay)",
+)

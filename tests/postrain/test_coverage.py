@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from posit.errors import NoRuleError
-from posit.torch import posit_tensor, register_rule
+from posit.torch import has_rule, is_refused, posit_tensor, register_rule
 from postrain._coverage import QUIRE_TERMS, Coverage, coverage
 from postrain.cli import main
 from postrain.convert import convert
@@ -58,7 +58,7 @@ def test_a_rule_that_comes_later_covers_it() -> None:
     model = nn.Sequential(Strange())
     x = torch.ones(1, requires_grad=False)
     before = coverage(model, x).missing
-    from posit.torch.tensor import _RULES
+    from posit.torch.registry import _RULES
 
     register_rule(torch.ops.aten.digamma.default)(lambda op, x: x)
     try:
@@ -71,6 +71,14 @@ def test_a_rule_that_comes_later_covers_it() -> None:
 def test_refused_functions_and_plain_floats_are_missing() -> None:
     transposed = coverage(nn.Sequential(nn.ConvTranspose2d(1, 1, 2)), torch.ones(1, 1, 3, 3))
     assert any("conv_transpose2d" in each for each in transposed.missing)
+    dropped = coverage(
+        nn.Sequential(nn.AlphaDropout()), torch.ones(1, 3)
+    )  # falls apart into operators with rules
+    assert any("alpha_dropout" in each for each in dropped.missing)
+    assert not has_rule(nn.functional.alpha_dropout)
+    assert is_refused(nn.functional.alpha_dropout)
+    assert has_rule(nn.functional.linear)
+    assert not is_refused(nn.functional.linear)
 
     class Mixed(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,8 @@ from posit.torch.ops.pointwise import (
     rounded_once,
 )
 from posit.torch.ops.views import scalar_code
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_rule, to_numpy
+from posit.torch.registry import calling_module, refuse, register_rule
+from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 
@@ -232,8 +233,8 @@ def _prelu_backward(
     )
 
 
-@register_rule(aten.glu.default)
-def _glu(op: Any, x: PositTensor, dim: int = -1) -> PositTensor:
-    raise NoRuleError(
-        f"{op} has no rule for PositTensor{calling_module()}; write a, b = x.chunk(2, dim) and a * torch.sigmoid(b)"
-    )
+refuse(
+    aten.glu.default,
+    reason="aten.glu.default has no rule for PositTensor{module}; "
+    "write a, b = x.chunk(2, dim) and a * torch.sigmoid(b)",
+)

@@ -25,10 +25,12 @@ from torch.nn import functional
 
 from posit import _buffers
 from posit.errors import NoRuleError, ShapeError
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.contractions import product
 from posit.torch.ops.scaled import scaled_product, scaled_sparing, spread_rows
 from posit.torch.ops.softmax import Mask, softmax_backward_rows, softmax_rows
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_function, to_numpy
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 Floats = npt.NDArray[np.float64]
 _NAME = "scaled_dot_product_attention"
@@ -91,7 +93,7 @@ def dropped(weights: PositTensor, p: float) -> Any:
     return functional.dropout(weights, p) if p else weights
 
 
-class _Weights(torch.autograd.Function):
+class _Weights(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, masking: Masking, scale: float) -> Any:
         scores = scaled_product(_NAME, query, _transposed(key), scale, masking.added)
@@ -122,7 +124,7 @@ class _Weights(torch.autograd.Function):
         return to_query, to_key, None, None
 
 
-class _Context(torch.autograd.Function):
+class _Context(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, weights: Any, value: Any) -> Any:
         ctx.save_for_backward(weights, value)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from posit.torch.tensor import register_function
+from posit.torch.registry import register_function
 
 
 @register_function(torch.Tensor.backward)

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-import torch
+from torch._C._autograd import _get_sequence_nr
 
 from posit.formats import Format
+from posit.torch._settle import follow, settle
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.policy import Policy
 from posit.torch.tensor import Outcome, PositTensor
 
@@ -21,7 +23,7 @@ def cast(
     Args:
         x: Posits of any shape.
         fmt: The format; by default the policy's for activations.
-        policy: The policy of the result.
+        policy: The policy of the result; where it scales, the result is rounded to its grid too.
         like: A tensor whose policy to take instead.
 
     Returns:
@@ -38,11 +40,14 @@ def cast(
         fmt = wanted.activations if wanted is not None else (like or x).format
     if fmt == x.format and wanted == x.policy:
         return x
+    start = _get_sequence_nr()
     result: PositTensor = _Cast.apply(x, fmt, wanted)  # type: ignore[no-untyped-call]
+    settle(cast, x, result)
+    follow(result, start)
     return result
 
 
-class _Cast(torch.autograd.Function):
+class _Cast(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, fmt: Format, policy: Policy | None) -> Any:
         ctx.back = Outcome(x.policy.gradients if x.policy else x.format, x.policy)

@@ -19,13 +19,8 @@ from posit.errors import FormatMismatch
 from posit.formats import Format
 from posit.torch.ops.elementwise import outcome_of
 from posit.torch.ops.views import scalar_code
-from posit.torch.tensor import (
-    PositTensor,
-    calling_module,
-    outcome,
-    register_function,
-    register_rule,
-)
+from posit.torch.registry import calling_module, register_function, register_rule
+from posit.torch.tensor import PositTensor, outcome
 
 aten = torch.ops.aten
 _RELATIONS = {

@@ -12,17 +12,11 @@ from posit.codec import decode, encode, signed_storage
 from posit.errors import FormatMismatch, NoRuleError
 from posit.formats import Format
 from posit.torch.accumulation import sums_for
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.observe import MatrixObservation, current
 from posit.torch.ops.reductions import sum_leading
-from posit.torch.tensor import (
-    Outcome,
-    PositTensor,
-    calling_module,
-    outcome,
-    register_function,
-    register_rule,
-    to_numpy,
-)
+from posit.torch.registry import calling_module, register_function, register_rule
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 
@@ -65,7 +59,7 @@ def linear(x: PositTensor, weight: PositTensor, bias: PositTensor | None = None)
     return _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, bias: Any) -> Any:
         ctx.save_for_backward(x, weight)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from posit._matmul import Product
 from posit._patches import (
     Axis,
     Exact,
@@ -19,18 +20,14 @@ from posit._patches import (
     weight_gradient,
 )
 from posit.codec import Codes, encode, signed_storage
-from posit.errors import FormatMismatch, NoRuleError, ShapeError
+from posit.errors import FormatMismatch, ShapeError
 from posit.torch.accumulation import GradientSum, sums_for
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.contractions import gemm
+from posit.torch.ops.observe import MatrixObservation, current
 from posit.torch.ops.reductions import sum_leading
-from posit.torch.tensor import (
-    Outcome,
-    PositTensor,
-    calling_module,
-    outcome,
-    register_function,
-    to_numpy,
-)
+from posit.torch.registry import calling_module, refuse, register_function
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 Two = tuple[int, int]
 
@@ -88,17 +85,14 @@ def conv1d(
     return result if input.ndim == 3 else result.squeeze(0)
 
 
-@register_function(
+refuse(
     functional.conv3d,
     functional.conv_transpose1d,
     functional.conv_transpose2d,
     functional.conv_transpose3d,
+    reason="transposed and three-dimensional convolutions have no rule for PositTensor{module}; posits have conv1d and "
+    "conv2d (to grow an image, repeat its elements and use conv2d)",
 )
-def _refused(*args: Any, **kwargs: Any) -> Any:
-    raise NoRuleError(
-        f"transposed and three-dimensional convolutions have no rule for PositTensor{calling_module()}; posits have "
-        "conv1d and conv2d (to grow an image, repeat its elements and use conv2d)"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +178,7 @@ def _numbers(where: str, name: str, value: Any, count: int, least: int) -> list[
     return numbers
 
 
-class _Convolution(torch.autograd.Function):
+class _Convolution(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, bias: Any, geometry: _Geometry) -> Any:
         ctx.save_for_backward(x, weight)
@@ -199,7 +193,7 @@ class _Convolution(torch.autograd.Function):
         out = np.empty(
             (len(codes), len(weight), windows.rows, windows.columns), signed_storage(result.format)
         )
-        exact = Exact(weight.format, x.format, result.format, gemm)
+        exact = _exact(result, weight, x, out)
         for channels, outputs in geometry.parts(codes.shape[1], len(weight)):
             part = None if added is None else added[outputs]
             correlate(codes, kernel[outputs], part, windows, channels, exact, out[:, outputs])
@@ -228,6 +222,22 @@ class _Convolution(torch.autograd.Function):
             else:
                 bias_sum.add(rows)
         return to_x, to_weight, to_bias, None
+
+
+def _exact(result: Outcome, left: PositTensor, right: PositTensor, out: Codes) -> Exact:
+    """The products that make `out`; where all formats are one, an observer is told of each."""
+    observer = current()
+    told = None
+    if observer is not None and left.format == right.format == result.format:
+
+        def told(a: Codes, b: Codes, addend: Codes | None, made: Product) -> None:
+            assert made.open is not None
+            assert observer is not None
+            given = tuple(torch.from_numpy(each) for each in (a, b, addend) if each is not None)
+            names = "convolution", result.format, given, made.codes, made.tiers, made.open
+            observer(MatrixObservation(*names, gathered_from=(left.codes, right.codes), within=out))
+
+    return Exact(left.format, right.format, result.format, gemm, told)
 
 
 def _kernel(weight: PositTensor, bias: PositTensor | None, result: Outcome) -> tuple[Codes, Codes | None]:
@@ -259,7 +269,7 @@ def _input_gradient(
     out = np.zeros(
         (len(x), x.shape[1], *(axis.size for axis in geometry.axes)), signed_storage(result.format)
     )
-    exact = Exact(weight.format, grad.format, result.format, gemm)
+    exact = _exact(result, weight, grad, out)
     for channels, outputs in geometry.parts(x.shape[1], len(weight)):
         part = np.ascontiguousarray(codes[:, outputs])
         input_gradient(part, kernel[outputs], geometry.axes, exact, out[:, channels])
@@ -272,7 +282,7 @@ def _weight_gradient(
     result = outcome("convolution", grad, x)
     codes, inputs = _planes(grad), _planes(x)
     out = np.empty(tuple(_planes(weight).shape), signed_storage(result.format))
-    exact = Exact(grad.format, x.format, result.format, gemm)
+    exact = _exact(result, grad, x, out)
     for channels, outputs in geometry.parts(x.shape[1], len(weight)):
         weight_gradient(codes[:, outputs], inputs, channels, geometry.windows, exact, out[outputs])
     return result.wrap(out.reshape(weight.shape))

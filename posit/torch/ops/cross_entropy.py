@@ -15,10 +15,12 @@ from torch.nn import functional
 
 from posit.codec import encode_rational
 from posit.errors import NoRuleError, ShapeError
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.element_losses import reduction_number
 from posit.torch.ops.losses import by_class, class_second, class_weights, read_labels
 from posit.torch.ops.softmax_exact import difference_code
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_function
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor, outcome
 
 aten = torch.ops.aten
 Floats = npt.NDArray[np.float64]
@@ -112,7 +114,7 @@ def _smoothing(
     return _Smoothing(q, factors, epsilon, kept, Fraction(len(q) if mean else 1))
 
 
-class _Smoothed(torch.autograd.Function):
+class _Smoothed(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, smoothing: _Smoothing, reduction: str) -> Any:
         scores = aten._log_softmax.default(x, 0 if x.ndim == 1 else 1, False)

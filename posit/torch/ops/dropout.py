@@ -17,10 +17,12 @@ from torch.nn import functional
 
 from posit._kernels import philox
 from posit._threads import split
-from posit.errors import NoRuleError, ShapeError
+from posit.errors import ShapeError
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.curves import apply
 from posit.torch.ops.families import over
-from posit.torch.tensor import Outcome, PositTensor, calling_module, outcome, register_function, to_numpy
+from posit.torch.registry import calling_module, refuse, register_function
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 _WORD = (1 << 64) - 1
 
@@ -131,7 +133,7 @@ def _dropout(input: PositTensor, p: float = 0.5, *given: bool, **named: bool) ->
     return input.copy_(result) if named.get("inplace", inplace) else result
 
 
-class _Dropout(torch.autograd.Function):
+class _Dropout(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, mask: _Mask | None) -> Any:
         ctx.mask = mask
@@ -155,7 +157,7 @@ def _masked(x: PositTensor, mask: _Mask | None, result: Outcome) -> PositTensor:
     return y
 
 
-@register_function(
+refuse(
     functional.alpha_dropout,
     functional.feature_alpha_dropout,
     functional.dropout1d,
@@ -165,8 +167,5 @@ def _masked(x: PositTensor, mask: _Mask | None, result: Outcome) -> PositTensor:
     torch.feature_dropout,
     torch.feature_alpha_dropout,
     torch.native_dropout,
+    reason="alpha and feature dropout have no rule for PositTensor{module}; use torch.nn.Dropout",
 )
-def _refused(*args: Any, **kwargs: Any) -> Any:
-    raise NoRuleError(
-        f"alpha and feature dropout have no rule for PositTensor{calling_module()}; use torch.nn.Dropout"
-    )

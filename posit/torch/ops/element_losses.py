@@ -15,7 +15,9 @@ from torch.nn import functional
 
 from posit.codec import encode_rational
 from posit.errors import NoRuleError, ShapeError
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_function, register_rule
+from posit.torch.derivative import OnceDifferentiable
+from posit.torch.registry import calling_module, register_function, register_rule
+from posit.torch.tensor import PositTensor, outcome
 
 aten = torch.ops.aten
 Floats = npt.NDArray[np.float64]
@@ -119,7 +121,7 @@ def l1_loss(
     return _Absolute.apply(input, target, number)  # type: ignore[no-untyped-call]
 
 
-class _Absolute(torch.autograd.Function):
+class _Absolute(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any, reduction: int) -> Any:
         ctx.save_for_backward(x, y)

@@ -30,7 +30,8 @@ from posit.torch.ops.pointwise import (
     odd_fma,
     rounded_once,
 )
-from posit.torch.tensor import Outcome, PositTensor, calling_module, outcome, register_rule, to_numpy
+from posit.torch.registry import calling_module, register_rule
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 _KERNELS = {ADD: arithmetic.add, SUB: arithmetic.sub, MUL: arithmetic.mul, DIV: arithmetic.div}

@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from posit.errors import NoRuleError, ShapeError
 from posit.torch.accumulation import sums_for
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.indexing import in_range
 from posit.torch.ops.segments import divided, summed
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_function, to_numpy
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 
 @register_function(functional.embedding)
@@ -46,7 +48,7 @@ def embedding(
     return _Embedding.apply(weight, where, tuple(input.shape), padding)  # type: ignore[no-untyped-call]
 
 
-class _Embedding(torch.autograd.Function):
+class _Embedding(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, weight: Any, where: Any, shape: Any, padding: Any) -> Any:
         ctx.where, ctx.padding, ctx.sums = where, padding, sums_for(weight)
@@ -97,7 +99,7 @@ def embedding_bag(
     return _Bag.apply(weight, where, bags, count, counts)  # type: ignore[no-untyped-call]
 
 
-class _Bag(torch.autograd.Function):
+class _Bag(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, weight: Any, where: Any, bags: Any, count: int, counts: Any) -> Any:
         ctx.where, ctx.bags, ctx.counts = where, bags, counts

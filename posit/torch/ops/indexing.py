@@ -16,7 +16,8 @@ import torch
 from posit._segments import segment_sums
 from posit.errors import NoRuleError, ShapeError
 from posit.torch.ops.views import codes_for, scalar_code, zeros_of_autograd
-from posit.torch.tensor import Outcome, PositTensor, calling_module, outcome, register_rule, to_numpy
+from posit.torch.registry import calling_module, register_rule
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 Indices = npt.NDArray[np.int64]

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch.nn import functional
 
 from posit.codec import encode_rational
 from posit.errors import NoRuleError
 from posit.rounding import nearest_real
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.element_losses import (
     U,
     check_pair,
@@ -25,7 +25,8 @@ from posit.torch.ops.element_losses import (
     shares,
 )
 from posit.torch.ops.softmax_exact import exp_real
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_function
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor, outcome
 
 Floats = npt.NDArray[np.float64]
 _NAME = "binary_cross_entropy_with_logits"
@@ -70,7 +71,7 @@ class _Logits(NamedTuple):
         return w * (1 - y), w * p * y
 
 
-class _Logistic(torch.autograd.Function):
+class _Logistic(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, logits: _Logits, reduction: int) -> Any:
         ctx.save_for_backward(x)

@@ -15,14 +15,8 @@ from posit.codec import Codes, encode, encode_rational, signed_storage
 from posit.errors import NoRuleError, ShapeError
 from posit.torch.ops.reductions import mean_codes
 from posit.torch.ops.softmax_exact import exact_dot
-from posit.torch.tensor import (
-    Outcome,
-    PositTensor,
-    calling_module,
-    outcome,
-    register_rule,
-    to_numpy,
-)
+from posit.torch.registry import calling_module, register_rule
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 Floats = npt.NDArray[np.float64]

@@ -15,10 +15,12 @@ from torch.nn import functional
 
 from posit.errors import NoRuleError, ShapeError
 from posit.torch.accumulation import sums_for
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.attention import Masking, attention_weights, context, dropped, read_mask
 from posit.torch.ops.contractions import product
 from posit.torch.ops.reductions import sum_leading
-from posit.torch.tensor import PositTensor, calling_module, register_function
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor
 
 _NAME = "multi_head_attention_forward"
 Kept = npt.NDArray[np.bool_]
@@ -125,7 +127,7 @@ def _projected(
     return found if len(found) == 3 else (found[0], *found[1].chunk(2, dim=-1))
 
 
-class _Projections(torch.autograd.Function):
+class _Projections(OnceDifferentiable):
     """``x_i @ weight_i.T + bias_i`` with one packed bias, and weights packed or apart."""
 
     @staticmethod

@@ -25,14 +25,10 @@ from posit.codec import Codes, encode_rational, signed_storage
 from posit.errors import NoRuleError, ShapeError
 from posit.rounding import certified
 from posit.torch.accumulation import active, sums_for
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.reductions import sum_leading
-from posit.torch.tensor import (
-    PositTensor,
-    calling_module,
-    outcome,
-    register_function,
-    to_numpy,
-)
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 Floats = npt.NDArray[np.float64]
 
@@ -236,7 +232,7 @@ def _normalized(
     return _Norm.apply(op, x, weight, bias, layout, running)  # type: ignore[no-untyped-call]
 
 
-class _Norm(torch.autograd.Function):
+class _Norm(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, op: str, x: Any, weight: Any, bias: Any, layout: Any, running: Any) -> Any:
         ctx.save_for_backward(x, weight)

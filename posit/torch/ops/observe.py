@@ -27,7 +27,15 @@ class Observation(Protocol):
 
     @property
     def operands(self) -> tuple[torch.Tensor, ...]:
-        """Codes of the operands, as tensors whose storage identifies them."""
+        """Codes of the operands, as tensors."""
+
+    @property
+    def sources(self) -> tuple[torch.Tensor, ...]:
+        """Codes that the operands are or were gathered from; their storage identifies them."""
+
+    @property
+    def target(self) -> int:
+        """Address of the memory of which the result is or becomes a part."""
 
     @property
     def result(self) -> npt.NDArray[np.integer]:
@@ -70,7 +78,10 @@ def current() -> Observer | None:
 
 @dataclass(frozen=True)
 class MatrixObservation:
-    """An exact matrix product ``a @ b (+ addend)`` in one format; those of mixed formats are not observed."""
+    """An exact matrix product ``a @ b (+ addend)`` in one format; those of mixed formats are not observed.
+
+    b may be a stack of matrices; then so is the result.
+    """
 
     op: str
     format: Format
@@ -78,14 +89,26 @@ class MatrixObservation:
     result: npt.NDArray[np.integer]
     tiers: Explanation
     open: npt.NDArray[np.int64]
+    gathered_from: tuple[Any, ...] = ()  #: where operands are copies
+    within: npt.NDArray[np.integer] | None = None  #: where the result is copied to
+
+    @property
+    def sources(self) -> tuple[Any, ...]:
+        """The operands, or what they were gathered from."""
+        return self.gathered_from or self.operands
+
+    @property
+    def target(self) -> int:
+        """Address of the result, or of what it is copied to."""
+        return int((self.result if self.within is None else self.within).ctypes.data)
 
     def terms(self, index: int) -> list[tuple[int, ...]]:
         """The k products of one element, and the addend times 1."""
-        row, column = divmod(index, self.result.shape[1])
-        a, b = self.operands[0][row].tolist(), self.operands[1][:, column].tolist()
+        *stack, row, column = (int(at) for at in np.unravel_index(index, self.result.shape))
+        a, b = self.operands[0][row].tolist(), self.operands[1][(*stack, slice(None), column)].tolist()
         terms: list[tuple[int, ...]] = list(zip(a, b, strict=True))
         if len(self.operands) > 2:
-            terms.append((int(self.operands[2].expand(self.result.shape)[row, column]),))
+            terms.append((int(self.operands[2].expand(self.result.shape)[(*stack, row, column)]),))
         return terms
 
     def in_float32(self) -> npt.NDArray[np.integer]:
@@ -109,6 +132,16 @@ class SumObservation:
     tiers: Explanation
     open: npt.NDArray[np.int64]
     rows: npt.NDArray[np.integer]
+
+    @property
+    def sources(self) -> tuple[Any, ...]:
+        """The operands."""
+        return self.operands
+
+    @property
+    def target(self) -> int:
+        """Address of the result."""
+        return int(self.result.ctypes.data)
 
     def terms(self, index: int) -> list[tuple[int, ...]]:
         """The elements of one row, each a term of one factor."""

@@ -22,7 +22,8 @@ from posit._threads import split
 from posit.codec import Codes
 from posit.errors import NonFiniteError, ShapeError
 from posit.formats import Format
-from posit.torch.tensor import Outcome, PositTensor, calling_module, to_numpy
+from posit.torch.registry import calling_module
+from posit.torch.tensor import Outcome, PositTensor, to_numpy
 
 Floats = npt.NDArray[np.float64]
 Bounded = tuple[Floats, Floats | float]  #: approximations and bounds of their relative errors

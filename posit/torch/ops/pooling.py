@@ -16,7 +16,8 @@ import torch
 from posit._segments import segment_sums
 from posit.codec import Codes, encode_rational, signed_storage
 from posit.errors import ShapeError
-from posit.torch.tensor import Outcome, PositTensor, calling_module, outcome, register_rule, to_numpy
+from posit.torch.registry import calling_module, register_rule
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 Indices = npt.NDArray[np.int64]

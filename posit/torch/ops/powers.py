@@ -14,12 +14,14 @@ import torch
 
 from posit._elementary.several import SEVERAL
 from posit._elementary.ziv import Solution
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.curves import Curve, apply, multiply_slope, registered
 from posit.torch.ops.elementwise import CURVES, combine, delivered, numbers_checked, outcome_of
 from posit.torch.ops.families import power
 from posit.torch.ops.formulas import TINY, evaluated, of_zero, square_error
 from posit.torch.ops.pointwise import DIV, MUL, Bounded, Floats, finite, rounded_once
-from posit.torch.tensor import Outcome, PositTensor, outcome, register_function, register_rule
+from posit.torch.registry import register_function, register_rule
+from posit.torch.tensor import Outcome, PositTensor, outcome
 
 aten = torch.ops.aten
 
@@ -102,7 +104,7 @@ def _pow(op: Any, x: Any, exponent: Any) -> PositTensor:
     return delivered(op, x, result)
 
 
-class _Smooth(torch.autograd.Function):
+class _Smooth(OnceDifferentiable):
     """A function of one argument and its slope."""
 
     @staticmethod
@@ -147,7 +149,7 @@ def _raised(x: Any, exponent: Any) -> Any:
     return _Smooth.apply(x, lambda x: _power("pow", x, p, outcome("pow", x)), slope)  # type: ignore[no-untyped-call]
 
 
-class _Quotient(torch.autograd.Function):
+class _Quotient(OnceDifferentiable):
     """The posit x / y for posits and numbers, each gradient of its elements rounded once."""
 
     @staticmethod

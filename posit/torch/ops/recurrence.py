@@ -18,12 +18,14 @@ from posit.codec import Codes, signed_storage
 from posit.errors import FormatMismatch, ShapeError
 from posit.formats import Format
 from posit.torch.accumulation import sums_for
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.cells import KINDS, Tape
 from posit.torch.ops.contractions import product
-from posit.torch.tensor import Outcome, PositTensor, calling_module, convert_codes, outcome, to_numpy
+from posit.torch.registry import calling_module
+from posit.torch.tensor import Outcome, PositTensor, convert_codes, outcome, to_numpy
 
 
-class Layer(torch.autograd.Function):
+class Layer(OnceDifferentiable):
     """(kind, reverse, x, h0, c0 or None, W_ih, W_hh, b_ih or None, b_hh or None) to (output, h, c or None)."""
 
     @staticmethod

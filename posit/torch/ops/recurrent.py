@@ -21,7 +21,8 @@ from torch.nn import functional
 from posit.errors import FormatMismatch, NoRuleError
 from posit.torch.ops.recurrence import Layer
 from posit.torch.policy import in_backward, phase
-from posit.torch.tensor import PositTensor, calling_module, register_function
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor
 
 
 @register_function(torch.lstm)

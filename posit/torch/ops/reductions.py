@@ -15,7 +15,8 @@ from posit.codec import Codes, decode, encode_rational, to_signed
 from posit.errors import NoRuleError
 from posit.formats import Format
 from posit.torch.ops.observe import SumObservation, current
-from posit.torch.tensor import PositTensor, convert_codes, outcome, register_rule, to_numpy
+from posit.torch.registry import register_rule
+from posit.torch.tensor import PositTensor, convert_codes, outcome, to_numpy
 
 aten = torch.ops.aten
 

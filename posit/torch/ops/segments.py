@@ -11,8 +11,10 @@ import torch
 
 from posit._segments import Indices, segment_sums
 from posit.errors import NoRuleError, ShapeError
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.indexing import in_range
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_function, to_numpy
+from posit.torch.registry import calling_module, register_function
+from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 
 def segment_sum(x: PositTensor, index: torch.Tensor, segments: int) -> PositTensor:
@@ -83,7 +85,7 @@ def _counts(
     return np.asarray(counts)
 
 
-class _Segments(torch.autograd.Function):
+class _Segments(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, op: str, x: Any, where: Any, count: int, divisors: Any) -> Any:
         ctx.op, ctx.where, ctx.divisors = op, where, divisors

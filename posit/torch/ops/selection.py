@@ -19,7 +19,8 @@ from posit.torch.ops.comparisons import extreme
 from posit.torch.ops.elementwise import delivered, outcome_of
 from posit.torch.ops.pointwise import broadcast_shape, finite, flat_codes
 from posit.torch.ops.views import scalar_code
-from posit.torch.tensor import PositTensor, calling_module, outcome, register_rule, to_numpy
+from posit.torch.registry import calling_module, register_rule
+from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 

@@ -20,7 +20,8 @@ from posit.codec import Codes, encode_rational, signed_storage
 from posit.errors import NoRuleError
 from posit.formats import Format
 from posit.torch.ops.softmax_exact import difference_code, exact_dot, log_softmax_code, softmax_code
-from posit.torch.tensor import Outcome, PositTensor, outcome, register_rule, to_numpy
+from posit.torch.registry import register_rule
+from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 Floats = npt.NDArray[np.float64]

@@ -15,16 +15,8 @@ from posit.codec import encode_rational
 from posit.errors import FormatMismatch, NoRuleError
 from posit.formats import Format
 from posit.torch.policy import in_backward
-from posit.torch.tensor import (
-    Outcome,
-    PositTensor,
-    calling_module,
-    convert_codes,
-    outcome,
-    register_function,
-    register_rule,
-    to_numpy,
-)
+from posit.torch.registry import calling_module, register_function, register_rule
+from posit.torch.tensor import Outcome, PositTensor, convert_codes, outcome, to_numpy
 
 aten = torch.ops.aten
 

@@ -12,7 +12,8 @@ import torch
 
 from posit._segments import segment_sums
 from posit.torch.ops.views import scalar_code
-from posit.torch.tensor import PositTensor, outcome, register_rule, to_numpy
+from posit.torch.registry import register_rule
+from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 aten = torch.ops.aten
 

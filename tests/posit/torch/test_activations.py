@@ -18,6 +18,7 @@ from posit.torch import Policy, PositTensor, posit_tensor
 from posit.torch.ops import formulas
 from posit.torch.ops.curves import Curve, multiply_slope
 from posit.torch.tensor import Outcome
+from tests.posit.torch.samples import value
 
 Real = Callable[[Any], Any]
 mp = mpmath.mp
@@ -148,10 +149,6 @@ def _ratio(y: Any) -> tuple[int, int]:
     sign, mantissa, exponent, _ = y._mpf_
     top = -int(mantissa) if sign else int(mantissa)
     return (top << exponent, 1) if exponent >= 0 else (top, 1 << -exponent)
-
-
-def value(code: int, fmt: Format) -> Fraction | None:
-    return exact.value(code & fmt.code_mask, fmt)
 
 
 def sample(

@@ -17,20 +17,11 @@ from posit.codec import encode_rational
 from posit.errors import FormatMismatch, NoRuleError, ShapeError
 from posit.torch import Policy, PositTensor, gradient_sums, posit_tensor
 from posit.torch.ops.softmax_exact import softmax_code
+from tests.posit.torch.samples import posit, rounded
 
 NAR = -(1 << 15)
 attention: Callable[..., torch.Tensor] = functional.scaled_dot_product_attention
 Table = list[list[Fraction]]
-
-
-def rounded(*shape: int, fmt: Format = posit16, seed: int = 0, size: float = 1.0) -> PositTensor:
-    generator = torch.Generator().manual_seed(seed)
-    return posit_tensor(torch.randn(shape, generator=generator) * size, fmt)
-
-
-def posit(x: torch.Tensor | None) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
 
 
 def leaf(x: PositTensor) -> PositTensor:

@@ -1,5 +1,6 @@
 """Convolutions of PositTensors against sums of rationals, torch's float64 and unmodified modules."""
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -15,29 +16,11 @@ from posit.errors import FormatMismatch, NoRuleError, ShapeError
 from posit.reference import exact
 from posit.torch import PositTensor, posit_tensor
 from posit.torch.accumulation import gradient_sums
+from posit.torch.ops.observe import observe
 from posit.torch.policy import Policy
+from tests.posit.torch.samples import codes_of, nearest, random, table
 
 NAR = -(1 << 15)
-
-
-def random(shape: tuple[int, ...], fmt: Format, seed: int = 0) -> Any:
-    return posit_tensor(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), fmt)
-
-
-def table(x: Any) -> Any:
-    codes = x.codes.reshape(-1).tolist()
-    values = [exact.value(code & x.format.code_mask, x.format) for code in codes]
-    return np.array(values, object).reshape(tuple(x.shape))
-
-
-def nearest(values: Any, fmt: Format) -> list[int]:
-    codes = [exact.nearest(Fraction(value), fmt) for value in values.reshape(-1).tolist()]
-    return [code - (1 << fmt.nbits) if code >= fmt.nar else code for code in codes]
-
-
-def codes_of(x: Any) -> list[int]:
-    assert isinstance(x, PositTensor)
-    return x.codes.reshape(-1).tolist()
 
 
 def by_hand(
@@ -289,3 +272,32 @@ def test_what_does_not_fit_is_refused() -> None:
         NoRuleError, match=r"transposed .* have no rule for PositTensor \(in ConvTranspose2d\)"
     ):
         module(x)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_observers_are_told_of_every_product(groups: int) -> None:
+    x, w = (
+        random((2, 4, 6, 6), posit16).requires_grad_(),
+        random((4, 4 // groups, 3, 3), posit16).requires_grad_(),
+    )
+    seen: list[Any] = []
+    with observe(seen.append):
+        y = functional.conv2d(x, w, random((4,), posit16), groups=groups)
+    assert sum(each.result.size for each in seen) == y.numel()
+    with observe(seen.append):
+        y.backward(random(tuple(y.shape), posit16, 1))
+    for each in seen:
+        assert (each.op, each.format) == ("convolution", posit16)
+        for index in {0, each.result.size // 2, each.result.size - 1, *each.open[:2].tolist()}:
+            factors = [
+                [exact.value(code & 0xFFFF, posit16) or 0 for code in term] for term in each.terms(index)
+            ]
+            total = sum((Fraction(math.prod(term)) for term in factors), Fraction(0))
+            assert nearest(np.array([total]), posit16) == [each.result.reshape(-1)[index]]
+        assert (each.in_float32() == each.result).mean() > 0.9
+    weight = w.codes.untyped_storage().data_ptr()
+    assert (
+        sum(any(s.untyped_storage().data_ptr() == weight for s in each.sources) for each in seen)
+        >= 2 * groups
+    )
+    assert seen[-1].target == w.grad.codes.data_ptr()

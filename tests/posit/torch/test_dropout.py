@@ -12,9 +12,9 @@ from posit import posit8, posit16, posit32
 from posit._kernels import philox
 from posit.errors import NoRuleError, ShapeError
 from posit.formats import Format
-from posit.reference import exact
 from posit.torch import Policy, PositTensor, posit_tensor
 from posit.torch.ops.dropout import dropout_keys
+from tests.posit.torch.samples import codes_of, nearest_code, random, value
 
 # Random123 1.14, tests/kat_vectors: philox4x32, 10 rounds: counter, key, answer
 KNOWN = [
@@ -38,21 +38,17 @@ def test_philox_gives_the_published_answers(
     assert tuple(int(word) for word in words) == answer
 
 
-def random(shape: tuple[int, ...], fmt: Format, seed: int = 0) -> Any:
-    return posit_tensor(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), fmt)
-
-
 def dropped(x: Any, p: float = 0.5) -> Any:
     result: Any = functional.dropout(x, p)
     return result.codes
 
 
-def rounded(x: Any, p: float, to: Format) -> list[int]:
+def divided(x: Any, p: float, to: Format, kept: list[bool]) -> list[int]:
+    """Signed codes of x / (1 - p), rounded once, where it is kept, else 0."""
     wanted = []
-    for code in x.codes.reshape(-1).tolist():
-        real = exact.value(code & x.format.code_mask, x.format)
-        found = to.nar if real is None else exact.nearest(real / (1 - Fraction(p)), to)
-        wanted.append(found - (1 << to.nbits) if found >= to.nar else found)
+    for code, keep in zip(codes_of(x), kept, strict=True):
+        real = value(code, x.format) if keep else Fraction(0)
+        wanted.append(-to.nar if real is None else nearest_code(real / (1 - Fraction(p)), to))
     return wanted
 
 
@@ -63,18 +59,11 @@ def test_kept_elements_are_divided_exactly_and_the_gradient_has_the_same_mask(fm
     with dropout_keys(1, 2, range(8)):
         y: Any = functional.dropout(x, p)
     kept = (y.codes != 0).reshape(-1).tolist()
-    scaled = rounded(x.detach(), p, fmt)
-    assert y.codes.reshape(-1).tolist() == [
-        code if keep else 0 for code, keep in zip(scaled, kept, strict=True)
-    ]
+    assert codes_of(y) == divided(x.detach(), p, fmt, kept)
     assert abs(sum(kept) / len(kept) - (1 - p)) < 0.12
     g = random((8, 31), fmt, 1)
     y.backward(g)
-    assert isinstance(x.grad, PositTensor)
-    back = rounded(g, p, fmt)
-    assert x.grad.codes.reshape(-1).tolist() == [
-        code if keep else 0 for code, keep in zip(back, kept, strict=True)
-    ]
+    assert codes_of(x.grad) == divided(g, p, fmt, kept)
 
 
 def test_the_split_into_micro_batches_changes_no_bit() -> None:
@@ -148,8 +137,7 @@ def test_a_policy_gives_the_formats() -> None:
     with dropout_keys(1, 1, range(6)):
         y: Any = functional.dropout(x, 0.25)
     kept = (y.codes != 0).reshape(-1).tolist()
-    wanted = [c if k else 0 for c, k in zip(rounded(x.detach(), 0.25, posit8), kept, strict=True)]
-    assert y.codes.reshape(-1).tolist() == wanted
+    assert codes_of(y) == divided(x.detach(), 0.25, posit8, kept)
     y.sum().backward()
     assert isinstance(x.grad, PositTensor)
     assert x.grad.format == Format(12, 1)

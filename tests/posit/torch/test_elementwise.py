@@ -15,6 +15,7 @@ from posit import Format, posit8, posit16, posit32
 from posit.errors import FormatMismatch, NonFiniteError, NoRuleError, ShapeError
 from posit.reference import exact
 from posit.torch import Policy, PositTensor, posit_tensor
+from tests.posit.torch.samples import value
 
 MIXED = Policy(posit8, Format(12, 1), posit16)
 WIDE = Format(20, 5)  # its products leave float64's range
@@ -42,10 +43,6 @@ def sample_pair(a: Format, b: Format, policy: Policy | None = None) -> tuple[Any
     rng = np.random.default_rng(5)
     x = sample(a, 180, 1, policy)
     return x, codes(rng.permutation(sample(b, 180, 2).codes.tolist()).tolist(), b, policy)
-
-
-def value(code: int, fmt: Format) -> Rational:
-    return exact.value(code & fmt.code_mask, fmt)
 
 
 def values(x: Any) -> list[Rational]:

@@ -11,16 +11,11 @@ from torch.nn import functional
 
 from posit import Format, posit8, posit16, posit32
 from posit.errors import FormatMismatch, NoRuleError, ShapeError
-from posit.reference import exact
 from posit.torch import Policy, PositTensor, gradient_sums, posit_tensor
+from tests.posit.torch.samples import nearest_code, posit
 
 MIXED = Policy(activations=posit8, gradients=posit16, loss=posit16)
 INDEX = torch.tensor([[0, 4, 4], [2, 4, 0]])
-
-
-def posit(x: Any) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
 
 
 def random(
@@ -37,17 +32,12 @@ def table(fmt: Format, policy: Policy | None = None, rows: int = 6, **options: A
     return layer
 
 
-def rounded(total: Fraction, fmt: Format) -> int:
-    code = exact.nearest(total, fmt)
-    return code - (1 << fmt.nbits) if code >= fmt.nar else code
-
-
 def added(index: torch.Tensor, grad: PositTensor, rows: int, fmt: Format) -> list[list[int]]:
     """Exact sums of gradients by row, rounded once."""
     totals = [[Fraction(0)] * 3 for _ in range(rows)]
     for row, values in zip(index.reshape(-1).tolist(), grad.reshape(-1, 3).tolist(), strict=True):
         totals[row] = [a + Fraction(b) for a, b in zip(totals[row], values, strict=True)]
-    return [[rounded(value, fmt) for value in row] for row in totals]
+    return [[nearest_code(value, fmt) for value in row] for row in totals]
 
 
 @pytest.mark.parametrize("fmt", [posit8, posit16, posit32], ids=str)
@@ -96,7 +86,7 @@ def test_formats_of_a_policy() -> None:
     layer = table(posit16, MIXED)
     y = posit(layer(INDEX))
     assert (y.format, y.policy) == (posit8, MIXED)
-    wanted = [[rounded(Fraction(v), posit8) for v in row] for row in layer.weight.tolist()]
+    wanted = [[nearest_code(Fraction(v), posit8) for v in row] for row in layer.weight.tolist()]
     assert y.codes.tolist() == [[wanted[t] for t in row] for row in INDEX.tolist()]
     grad = random((2, 3, 3), posit16, 1, MIXED)
     torch.autograd.backward(y, grad)
@@ -139,7 +129,7 @@ def test_bags_of_one_length_round_once() -> None:
         [sum((Fraction(values[t][j]) for t in bag), Fraction(0)) / 3 for j in range(3)]
         for bag in INDEX.tolist()
     ]
-    assert posit(layer(INDEX)).codes.tolist() == [[rounded(v, posit16) for v in row] for row in sums]
+    assert posit(layer(INDEX)).codes.tolist() == [[nearest_code(v, posit16) for v in row] for row in sums]
 
 
 def test_what_is_refused_is_named() -> None:

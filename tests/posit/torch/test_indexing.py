@@ -12,16 +12,11 @@ from posit import Format, posit8, posit16, posit32
 from posit._segments import add_rows, segment_sums
 from posit.codec import decode, encode, signed_storage
 from posit.errors import FormatMismatch, NoRuleError, ShapeError
-from posit.reference import exact
 from posit.torch import Policy, PositTensor, posit_tensor, segment_sum
+from tests.posit.torch.samples import nearest_code, posit
 
 FORMATS = [posit8, posit16, posit32, Format(16, 5, 6), Format(32, 4)]
 MIXED = Policy(activations=posit8, gradients=posit16, loss=posit16)
-
-
-def posit(x: Any) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
 
 
 def random(shape: tuple[int, ...], fmt: Format, seed: int = 0, spread: int = 0) -> PositTensor:
@@ -29,11 +24,6 @@ def random(shape: tuple[int, ...], fmt: Format, seed: int = 0, spread: int = 0) 
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(shape) * np.exp2(rng.integers(-spread, spread + 1, shape))
     return posit_tensor(torch.from_numpy(values), fmt)
-
-
-def rounded(total: Fraction, fmt: Format) -> int:
-    code = exact.nearest(total, fmt)
-    return code - (1 << fmt.nbits) if code >= fmt.nar else code
 
 
 def grouped(
@@ -50,7 +40,7 @@ def grouped(
             [
                 -fmt.nar
                 if np.isnan(column).any()
-                else rounded(sum(map(Fraction, column), Fraction(0)) / over[g], fmt)
+                else nearest_code(sum(map(Fraction, column), Fraction(0)) / over[g], fmt)
                 for column in columns
             ]
         )
@@ -158,7 +148,7 @@ def test_sums_of_segments_by_length_and_their_means() -> None:
     grad = random((3, 2), posit16, 4)
     mean.backward(grad)
     shares = [[Fraction(v) / (3, 1, 4)[g] for v in grad.tolist()[g]] for g in index]
-    assert posit(x.grad).codes.tolist() == [[rounded(v, posit16) for v in row] for row in shares]
+    assert posit(x.grad).codes.tolist() == [[nearest_code(v, posit16) for v in row] for row in shares]
 
 
 READS: list[Callable[[Any], Any]] = [
@@ -232,7 +222,7 @@ def test_formats_mix_under_a_policy_and_each_sum_rounds_once() -> None:
     assert posit(held).format == posit16
     assert posit(held).codes.tolist() == grouped(x, index.tolist(), 5, base, posit16, [1] * 5)
     held[0] = posit(x.detach()[1])
-    assert posit(held[0]).codes.tolist() == [rounded(Fraction(v), posit16) for v in x.tolist()[1]]
+    assert posit(held[0]).codes.tolist() == [nearest_code(Fraction(v), posit16) for v in x.tolist()[1]]
 
 
 def test_writes_keep_codes_and_refuse_floats() -> None:

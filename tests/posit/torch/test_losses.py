@@ -15,6 +15,7 @@ from posit import Format, posit8, posit16, posit32
 from posit.errors import FormatMismatch, NoRuleError, ShapeError
 from posit.reference import exact
 from posit.torch import Policy, PositTensor, posit_tensor
+from tests.posit.torch.samples import posit, rounded, signed
 
 FORMATS = [posit8, posit16]
 REDUCTIONS = ["none", "mean", "sum"]
@@ -22,22 +23,8 @@ LABELS = torch.tensor([0, 4, -100, 2, 2, 1])
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 0.3, 0.1])
 
 
-def rounded(*shape: int, fmt: Format = posit16, seed: int = 0, size: float = 1.0) -> PositTensor:
-    generator = torch.Generator().manual_seed(seed)
-    return posit_tensor(torch.randn(shape, generator=generator) * size, fmt)
-
-
-def posit(x: torch.Tensor | None) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
-
-
 def fractions(x: torch.Tensor) -> list[Fraction]:
     return [Fraction(value) for value in posit(x).values().reshape(-1).tolist()]
-
-
-def signed(code: int, fmt: Format) -> int:
-    return code - (1 << fmt.nbits) if code >= fmt.nar else code
 
 
 def codes(values: list[Fraction], fmt: Format) -> list[int]:

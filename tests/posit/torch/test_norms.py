@@ -19,6 +19,7 @@ from posit.reference import exact
 from posit.torch import PositTensor, posit_tensor
 from posit.torch.accumulation import gradient_sums
 from posit.torch.policy import Policy
+from tests.posit.torch.samples import codes_of, table
 
 NAR = -(1 << 15)
 FORMATS = [posit8, posit16, posit32, pytest.param(Format(12, 1), marks=pytest.mark.exhaustive)]
@@ -27,12 +28,6 @@ FORMATS = [posit8, posit16, posit32, pytest.param(Format(12, 1), marks=pytest.ma
 def random(shape: tuple[int, ...], fmt: Format, seed: int = 0, shift: float = 0.0) -> Any:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + shift
     return posit_tensor(x, fmt)
-
-
-def table(x: Any) -> Any:
-    codes = x.codes.reshape(-1).tolist()
-    values = [exact.value(code & x.format.code_mask, x.format) for code in codes]
-    return np.array(values, object).reshape(tuple(x.shape))
 
 
 def real(value: Any, fmt: Format) -> int:
@@ -44,11 +39,6 @@ def real(value: Any, fmt: Format) -> int:
             value = Fraction(0)
     code = exact.nearest(Fraction(value), fmt)
     return code - (1 << fmt.nbits) if code >= fmt.nar else code
-
-
-def codes_of(x: Any) -> list[int]:
-    assert isinstance(x, PositTensor)
-    return x.codes.reshape(-1).tolist()
 
 
 def mp(value: Any) -> Any:

@@ -10,6 +10,7 @@ from posit import Format, posit8, posit16, posit32
 from posit.errors import FormatMismatch, NoRuleError
 from posit.reference import exact
 from posit.torch import Policy, PositTensor, cast, gradient_sums, phase, posit_tensor
+from tests.posit.torch.samples import posit
 
 P12 = Format(12)
 MIXED = Policy(activations=posit8, gradients=P12, loss=posit16)
@@ -19,11 +20,6 @@ def leaf(shape: tuple[int, ...], fmt: Format, policy: Policy | None, seed: int) 
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     codes = posit_tensor(values, fmt).codes
     return PositTensor(codes, fmt, requires_grad=True, policy=policy)
-
-
-def posit(x: object) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
 
 
 def real(x: PositTensor) -> list[list[Fraction]]:

@@ -10,31 +10,11 @@ from torch import nn
 
 from posit import Format, posit8, posit16, posit32
 from posit.errors import ShapeError
-from posit.reference import exact
 from posit.torch import PositTensor, posit_tensor
 from posit.torch.policy import Policy
+from tests.posit.torch.samples import codes_of, nearest, random, table
 
 NAR = -(1 << 15)
-
-
-def random(shape: tuple[int, ...], fmt: Format, seed: int = 0) -> Any:
-    return posit_tensor(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), fmt)
-
-
-def table(x: Any) -> Any:
-    codes = x.codes.reshape(-1).tolist()
-    values = [exact.value(code & x.format.code_mask, x.format) for code in codes]
-    return np.array(values, object).reshape(tuple(x.shape))
-
-
-def nearest(values: Any, fmt: Format) -> list[int]:
-    codes = [exact.nearest(Fraction(value), fmt) for value in values.reshape(-1).tolist()]
-    return [code - (1 << fmt.nbits) if code >= fmt.nar else code for code in codes]
-
-
-def codes_of(x: Any) -> list[int]:
-    assert isinstance(x, PositTensor)
-    return x.codes.reshape(-1).tolist()
 
 
 MAXIMA: dict[str, Any] = {

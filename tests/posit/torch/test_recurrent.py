@@ -16,13 +16,9 @@ from posit._polynomials import Leaf, leaf, sum_of_products
 from posit.errors import FormatMismatch, NoRuleError, ShapeError
 from posit.reference import exact
 from posit.torch import Policy, PositTensor, gradient_sums, posit_tensor
+from tests.posit.torch.samples import posit
 
 MIXED = Policy(activations=posit8, gradients=posit16, loss=posit16)
-
-
-def posit(x: Any) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
 
 
 def random(shape: tuple[int, ...], fmt: Format, seed: int = 0, policy: Policy | None = None) -> PositTensor:

@@ -15,6 +15,7 @@ from posit.reference import exact
 from posit.torch import Policy, PositTensor, phase, posit_tensor
 from posit.torch.ops.softmax import Mask, softmax_rows
 from posit.torch.ops.softmax_exact import exact_dot, log_softmax_code, softmax_code
+from tests.posit.torch.samples import posit, rounded, signed
 
 aten = torch.ops.aten
 FORMATS = [posit8, posit16, posit32, pytest.param(Format(12, 1), marks=pytest.mark.exhaustive)]
@@ -28,23 +29,9 @@ ROWS = [
 ]
 
 
-def rounded(*shape: int, fmt: Format = posit16, seed: int = 0, size: float = 1.0) -> PositTensor:
-    generator = torch.Generator().manual_seed(seed)
-    return posit_tensor(torch.randn(shape, generator=generator) * size, fmt)
-
-
-def posit(x: torch.Tensor | None) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
-
-
 def fractions(x: torch.Tensor) -> list[list[Fraction]]:
     """Rows of exact values."""
     return [[Fraction(value) for value in row] for row in posit(x).values().tolist()]
-
-
-def signed(code: int, fmt: Format) -> int:
-    return code - (1 << fmt.nbits) if code >= fmt.nar else code
 
 
 def nearest(x: mpmath.mpf, fmt: Format) -> int:

@@ -16,28 +16,16 @@ from posit.errors import CodeError, FormatError, FormatMismatch, NonFiniteError,
 from posit.reference import exact
 from posit.torch import PositTensor, observe, posit_tensor, register_rule
 from posit.torch.ops.observe import Observation
+from tests.posit.torch.samples import posit, random, signed
 
 FORMATS = [posit8, posit16, posit32, Format(12, 1)]
 NAR16 = -(1 << 15)
-
-
-def random(shape: tuple[int, ...], fmt: Format, seed: int = 0) -> PositTensor:
-    return posit_tensor(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), fmt)
-
-
-def posit(x: torch.Tensor | nn.Module | None) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
 
 
 def fractions(x: torch.Tensor) -> list[Fraction]:
     fmt = posit(x).format
     found = [exact.value(code & fmt.code_mask, fmt) for code in posit(x).codes.reshape(-1).tolist()]
     return [value for value in found if value is not None]
-
-
-def signed(code: int, fmt: Format) -> int:
-    return code - (1 << fmt.nbits) if code >= fmt.nar else code
 
 
 @pytest.mark.parametrize(
@@ -246,6 +234,6 @@ def test_rules_can_be_added_for_operators_of_others() -> None:
         with pytest.raises(NoRuleError, match="asked"):
             torch.special.i0(random((2,), posit16))
     finally:
-        from posit.torch.tensor import _RULES
+        from posit.torch.registry import _RULES
 
         del _RULES[op]

@@ -9,20 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from posit import Format, posit8, posit16, posit32
+from posit import posit8, posit16, posit32
 from posit.errors import FormatMismatch, NoRuleError
 from posit.torch import Policy, PositTensor, posit_tensor
+from tests.posit.torch.samples import posit, random
 
 MIXED = Policy(activations=posit8, gradients=posit16, loss=posit16)
-
-
-def posit(x: Any) -> PositTensor:
-    assert isinstance(x, PositTensor)
-    return x
-
-
-def random(shape: tuple[int, ...], fmt: Format, seed: int = 0) -> PositTensor:
-    return posit_tensor(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), fmt)
 
 
 MOVES: list[Callable[[Any], Any]] = [
