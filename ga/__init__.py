@@ -5,6 +5,7 @@ blade.
 """
 
 from ga import _register as _register
+from ga import _versor_hooks as _versor_hooks
 from ga import nn, testing
 from ga.algebra import CGA3, PGA2, PGA3, STA, VGA2, VGA3, Algebra
 from ga.constraint import Constraint
@@ -21,6 +22,7 @@ from ga.conversions import (
     to_rigid_matrix,
     versor_from_vectors,
 )
+from ga.dense import from_dense, to_dense
 from ga.errors import (
     AlgebraError,
     BladeNameError,
@@ -40,6 +42,7 @@ from ga.order import BladeOrder
 from ga.parameter import MultivectorParameter
 from ga.plan import Plan, plan_for, plan_from_key
 from ga.versor import decompose, exp, interpolate, log, sqrt, versor_error
+from ga.versor_parameter import VersorParameter
 
 __all__ = [
     "CGA3",
@@ -64,9 +67,11 @@ __all__ = [
     "NotInvertibleError",
     "Plan",
     "ProductError",
+    "VersorParameter",
     "check_grades",
     "decompose",
     "exp",
+    "from_dense",
     "interpolate",
     "join",
     "log",
@@ -82,6 +87,7 @@ __all__ = [
     "rotor_from_quaternion",
     "sqrt",
     "testing",
+    "to_dense",
     "to_dual_quaternion",
     "to_matrix",
     "to_quaternion",

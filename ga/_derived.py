@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -22,7 +22,15 @@ def constant(function: Callable[_P, _R]) -> Callable[_P, _R]:
     multivectors does not become one graph (``fullgraph=True`` is refused by torch).  To compile one, work on
     planes with :func:`ga.product.product` and a plan made outside.
     """
-    result: Callable[_P, _R] = torch.compiler.disable(cache(function))
+    known = cache(function)
+    untraced: Callable[_P, _R] = torch.compiler.disable(known)
+
+    @wraps(function)
+    def result(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if torch.compiler.is_compiling():
+            return untraced(*args, **kwargs)
+        return known(*args, **kwargs)  # type: ignore[arg-type]  # hashable, as ever; the wrapper of ``disable`` takes longer than looking up
+
     return result
 
 

@@ -19,7 +19,7 @@ from ga.constraint import Constraint
 from ga.errors import LayoutError
 from ga.layout import Layout, check_same_algebra
 from ga.plan import plan_for, sandwich_layout
-from ga.product import product
+from ga.product import product, sandwich
 
 Scalar = int | float | Tensor | np.ndarray | np.generic
 """A number, or a tensor or array of numbers whose shape broadcasts against the batch shape."""
@@ -111,11 +111,11 @@ class Multivector(Methods):
         """
         check_same_algebra("sandwich", self.layout, other.layout)
         unit = constraints.is_versor(self.constraint)
-        inner = self._product("geometric", other)
+        inner = plan_for("geometric", self.layout, other.layout)
         out = sandwich_layout(self.layout, other.layout, unit or self.layout.grades == (1,))
-        plan = plan_for("geometric", inner.layout, self.layout, out)
+        outer = plan_for("geometric", inner.out, self.layout, out)
         kept = other.constraint if unit else None
-        return Multivector(product(inner.planes, self.reverse().planes, plan), out, kept)
+        return Multivector(sandwich(self.planes, other.planes, inner, outer), out, kept)
 
     def __mul__(self, other: Multivector | Scalar) -> Multivector:
         if _is_multivector(other):
