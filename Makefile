@@ -49,6 +49,7 @@ bench: $(STAMP)  ## speed and accuracy beside float32 (minutes)
 	$(BIN)/postrain bench digits
 	$(BIN)/postrain bench numbers
 	$(BIN)/postrain bench quire
+	$(BIN)/postrain bench ga
 
 clean:  ## remove .venv, caches and the demo's output
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache postrain-report

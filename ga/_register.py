@@ -1,7 +1,7 @@
 """Gives the operators of :mod:`ga.product` their implementation, their shapes and their batching rules.
 
-Imported once, for its effect, by ``ga``.  The implementation is plain torch on any device; a faster kernel
-for the CPU is registered here, under the key "CPU", when there is one.
+Imported once, for its effect, by ``ga``.  The implementation is plain torch on any device; on the CPU the
+product runs generated kernels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ga import _evaluate
+from ga import _cpu, _evaluate
 from ga.plan import plan_from_key
 from ga.product import _LIBRARY, _product_shape, _weighted_shape
 
@@ -23,6 +23,12 @@ _ANY_DEVICE = "CompositeExplicitAutograd"
 def _product(x: Tensor, y: Tensor, plan: str) -> Tensor:
     _product_shape(x, y, plan_from_key(plan))
     return _evaluate.product(x, y, plan_from_key(plan))
+
+
+def _product_on_cpu(x: Tensor, y: Tensor, plan: str) -> Tensor:
+    known = plan_from_key(plan)
+    _product_shape(x, y, known)
+    return _cpu.product(x, y, known)
 
 
 def _weighted_product(x: Tensor, y: Tensor, w: Tensor, plan: str) -> Tensor:
@@ -36,6 +42,7 @@ def _grad_weight(grad: Tensor, x: Tensor, y: Tensor, plan: str, shape: Sequence[
 
 
 _LIBRARY.impl("product", _product, _ANY_DEVICE)
+_LIBRARY.impl("product", _product_on_cpu, "CPU")
 _LIBRARY.impl("weighted_product", _weighted_product, _ANY_DEVICE)
 _LIBRARY.impl("weighted_product_grad_weight", _grad_weight, _ANY_DEVICE)
 

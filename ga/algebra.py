@@ -4,42 +4,48 @@ Conventions, stated once for the whole package:
 
 * **Generators** come in the order null, positive, negative: first the ``r`` that square to 0, then the ``p``
   that square to +1, then the ``q`` that square to -1.  This is the order of ``clifford.Cl(p, q, r)`` and, for
-  r = 1, that of GATr and kingdon.
+  r = 1, that of GATr and kingdon.  :meth:`Algebra.from_metric` takes them in any other order.
 * **A blade** is a bitmap: bit ``t`` set means that generator ``t`` is a factor; the factors are multiplied in
   ascending order.
 * **Order of blades**: by grade, then lexicographically by their generators (e12, e13, e14, e23, ...), as
   clifford lists them.
 * **Names**: ``e`` for the scalar, then ``e`` and one digit per generator.  Digits start at 1, or at 0 when
-  there is exactly one null generator, so that the null vector of projective algebras is ``e0``.
+  there is exactly one null generator and it is the first, so that the null vector of projective algebras is
+  ``e0``.  A name is written in ascending order: ``e21`` names no blade.  As an attribute, though, every
+  spelling is a product of generators: ``algebra.e21`` is e2 e1 = -e12.
 
 This file does not need torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from ga.errors import AlgebraError
+from ga.constructors import Constructors
+from ga.errors import AlgebraError, BladeNameError
 
 if TYPE_CHECKING:
     from ga.multivector import Multivector
+    from ga.order import BladeOrder
 
 MAX_GENERATORS = 8
 """Largest p + q + r: an algebra of 8 generators has 256 blades and a table of 65 536 signs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Algebra:
+@dataclass(frozen=True, slots=True, repr=False)
+class Algebra(Constructors):
     """The Clifford algebra with ``p`` positive, ``q`` negative and ``r`` null generators.
 
-    A frozen value: equal signatures are equal algebras, and it can key a cache.
+    A frozen value: equal metrics are equal algebras, and it can key a cache.  The name of a blade is an
+    attribute: ``VGA3.e12`` is the multivector e12, ``VGA3.e21`` is -e12.
 
     Raises:
-        AlgebraError: a count is negative or not an integer, or p + q + r is 0 or more than 8.
+        AlgebraError: a count is negative or not an integer, p + q + r is 0 or more than 8, or the metric has
+            other counts.
 
     Source:
         Dorst, Fontijne, Mann, "Geometric Algebra for Computer Science" (2007), chapter 19 (bitmaps and
@@ -55,6 +61,7 @@ class Algebra:
     p: int  #: generators that square to +1
     q: int = 0  #: generators that square to -1
     r: int = 0  #: generators that square to 0
+    metric: tuple[int, ...] = ()  #: square of each generator; left out: r zeros, p ones, q minus ones
 
     def __post_init__(self) -> None:
         counts = (self.p, self.q, self.r)
@@ -63,14 +70,80 @@ class Algebra:
                 f"Algebra(p, q, r) wants three integers >= 0, got {counts}; "
                 "p, q, r count the generators that square to +1, -1, 0"
             )
+        metric = tuple(self.metric) or self._standard
+        if sorted(metric) != sorted(self._standard):
+            raise AlgebraError(
+                f"metric {metric} does not have {self.p} ones, {self.q} minus ones and {self.r} zeros; "
+                "Algebra.from_metric counts them itself"
+            )
+        object.__setattr__(self, "metric", metric)
         if not 1 <= self.n <= MAX_GENERATORS:
             raise AlgebraError(
                 f"{self} has {self.n} generators, supported are 1 to {MAX_GENERATORS} (2**n blades); "
                 "choose a smaller signature"
             )
 
+    @classmethod
+    def from_metric(cls, metric: Iterable[int]) -> Algebra:
+        """The algebra whose generators square to the given numbers, in this order.
+
+        Args:
+            metric: 1, -1 or 0 for each generator.
+
+        Raises:
+            AlgebraError: a square is another number, or there are none or more than 8.
+
+        >>> stap = Algebra.from_metric([0, 1, 1, 1, -1])
+        >>> stap == Algebra(3, 1, 1), Algebra.from_metric([1, 1, -1, 1])
+        (True, Algebra.from_metric((1, 1, -1, 1)))
+        """
+        squares = tuple(metric)
+        if not all(type(square) is int and square in (-1, 0, 1) for square in squares):
+            raise AlgebraError(f"a metric is made of the integers 1, -1 and 0, got {squares}")
+        return cls(squares.count(1), squares.count(-1), squares.count(0), squares)
+
+    @classmethod
+    def from_signature(cls, text: str) -> Algebra:
+        """The algebra whose :attr:`signature` is ``text``."""
+        if "," in text:
+            p, q, r = map(int, text.split(","))
+            return cls(p, q, r)
+        return cls.from_metric([_SQUARES[sign] for sign in text])
+
     def __str__(self) -> str:
-        return f"Cl({self.p},{self.q},{self.r})"
+        return f"Cl({self.signature})"
+
+    def __repr__(self) -> str:
+        if self.metric == self._standard:
+            return f"Algebra(p={self.p}, q={self.q}, r={self.r})"
+        return f"Algebra.from_metric({self.metric})"
+
+    def __getattr__(self, name: str) -> Multivector:
+        """The multivector of a blade, spelled in any order of its generators; see the class."""
+        if name.startswith("e") and name[1:].isdigit():
+            blade, sign = self.spelled(name)
+            from ga.layout import Layout
+            from ga.multivector import Multivector
+
+            return Multivector.from_coefficients([float(sign)], Layout(self, (blade,)))
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}; blades are spelled e1, e12, ..."
+        )
+
+    @property
+    def _standard(self) -> tuple[int, ...]:
+        return (0,) * self.r + (1,) * self.p + (-1,) * self.q
+
+    @property
+    def signature(self) -> str:
+        """Text of the metric: ``"p,q,r"``, or one of ``+-0`` a generator where they come in another order.
+
+        >>> VGA3.signature, Algebra.from_metric([1, 1, -1, 1]).signature
+        ('3,0,0', '++-+')
+        """
+        if self.metric == self._standard:
+            return f"{self.p},{self.q},{self.r}"
+        return "".join("0+-"[square] for square in self.metric)
 
     @property
     def n(self) -> int:
@@ -81,11 +154,6 @@ class Algebra:
     def size(self) -> int:
         """Number of basis blades, 2**n."""
         return 1 << self.n
-
-    @property
-    def metric(self) -> tuple[int, ...]:
-        """Square of each generator: ``r`` zeros, ``p`` ones, ``q`` minus ones."""
-        return (0,) * self.r + (1,) * self.p + (-1,) * self.q
 
     @property
     def pseudoscalar(self) -> int:
@@ -113,8 +181,12 @@ class Algebra:
         ('e13', 'e02', 'e')
         """
         self.check_blade(blade)
-        first = 0 if self.r == 1 else 1
-        return "e" + "".join(str(first + t) for t in range(self.n) if blade >> t & 1)
+        return "e" + "".join(str(self.first_digit + t) for t in range(self.n) if blade >> t & 1)
+
+    @property
+    def first_digit(self) -> int:
+        """Digit of the first generator: 0 if it is the only null one, else 1."""
+        return 0 if self.r == 1 and self.metric[0] == 0 else 1
 
     def blade(self, name: str) -> int:
         """Bitmap of a blade given by name, the inverse of :meth:`name`.
@@ -129,6 +201,42 @@ class Algebra:
         if found is None:
             raise AlgebraError(f"{self} has no blade {name!r}; its blades are {', '.join(self.names)}")
         return found
+
+    def spelled(self, name: str) -> tuple[int, int]:
+        """Blade and sign of a product of distinct generators, spelled in any order.
+
+        Raises:
+            AlgebraError: a generator is repeated, or not in the algebra.
+
+        >>> VGA3.spelled("e31"), VGA3.spelled("e13")
+        ((5, -1), (5, 1))
+        """
+        digits = [int(digit) - self.first_digit for digit in name[1:] if digit.isdigit()]
+        known = all(0 <= digit < self.n for digit in digits) and len(set(digits)) == len(digits)
+        if not known or name != "e" + "".join(str(digit + self.first_digit) for digit in digits):
+            raise BladeNameError(
+                f"{self} has no blade {name!r}; its blades are {', '.join(self.names)}, "
+                "whose generators may come in any order"
+            )
+        blade, sign = 0, 1
+        for digit in digits:
+            sign *= swap_sign(blade, 1 << digit)
+            blade |= 1 << digit
+        return blade, sign
+
+    def order(self, of: str | Sequence[str]) -> BladeOrder:
+        """Order and signs of the coefficients in another library; see :class:`ga.order.BladeOrder`.
+
+        Args:
+            of: ``"clifford"``, ``"kingdon"`` (its default basis), ``"kingdon 2DPGA"``, ``"kingdon 3DPGA"``,
+                ``"kingdon STAP"`` (its named bases), ``"bitmap"``, or the spelled blades of any basis.
+
+        >>> PGA2.order(["e", "e1", "e2", "e0", "e20", "e01", "e12", "e012"]).signs
+        (1, 1, 1, 1, -1, 1, 1, 1)
+        """
+        from ga.order import blade_order
+
+        return blade_order(self, of)
 
     def product(self, a: int, b: int) -> tuple[int, int]:
         """Geometric product of two blades, ``(blade, sign)`` with a sign of +1, -1 or 0.
@@ -199,6 +307,9 @@ def swap_sign(a: int, b: int) -> int:
         swaps += (a & b).bit_count()
         a >>= 1
     return -1 if swaps & 1 else 1
+
+
+_SQUARES = {"0": 0, "+": 1, "-": -1}
 
 
 @cache

@@ -13,6 +13,10 @@ class AlgebraError(GAError, ValueError):
     """A signature that is not supported, a blade that an algebra does not have, or two algebras mixed."""
 
 
+class BladeNameError(AlgebraError, AttributeError):
+    """A spelling that is no product of distinct generators of the algebra."""
+
+
 class LayoutError(GAError, ValueError):
     """Blades, grades or a number of planes that do not fit the layout."""
 
@@ -27,3 +31,11 @@ class GradeCheckError(GAError, ValueError):
 
 class EquivarianceError(GAError, AssertionError):
     """A function does not commute with a transformation it was said to commute with."""
+
+
+class NotInvertibleError(GAError, ZeroDivisionError):
+    """A multivector that has no inverse, or cannot be normalized."""
+
+
+class ConstraintError(GAError, ValueError):
+    """Data that is not what a constraint type (rotor, versor, null, simple blade) promises."""

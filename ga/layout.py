@@ -7,7 +7,7 @@ order, so two layouts with the same blades are the same layout.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from ga.algebra import Algebra, grade
@@ -31,6 +31,7 @@ class Layout:
 
     algebra: Algebra
     blades: tuple[int, ...]
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for blade in self.blades:
@@ -41,6 +42,10 @@ class Layout:
                 f"blades of a layout of {self.algebra} must be distinct and in the algebra's order, "
                 f"got {names}; use Layout.of_blades, which sorts them"
             )
+        object.__setattr__(self, "_hash", hash((self.algebra, self.blades)))
+
+    def __hash__(self) -> int:
+        return self._hash  # computed once: layouts key every cache of plans
 
     @classmethod
     def of_grades(cls, algebra: Algebra, grades: int | Iterable[int]) -> Layout:

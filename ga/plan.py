@@ -9,10 +9,10 @@ exchanged.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import NamedTuple
+from functools import cache
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from ga._derived import constant
 from ga.algebra import Algebra, grade, swap_sign
 from ga.errors import LayoutError, ProductError
 from ga.layout import Layout, check_same_algebra
@@ -24,8 +24,14 @@ KEEP: dict[str, Callable[[int, int, int], bool]] = {
     "right": lambda r, s, t: t == r - s,
     "inner": lambda r, s, t: t == abs(r - s),
     "scalar": lambda r, s, t: t == 0,
+    "commutator": lambda r, s, t: reverses(r) ^ reverses(s) ^ reverses(t),
+    "anticommutator": lambda r, s, t: not reverses(r) ^ reverses(s) ^ reverses(t),
 }
-"""Filters: is the part of grade t of (grade r) times (grade s) kept?  ``inner`` includes scalars."""
+"""Filters: is the part of grade t of (grade r) times (grade s) kept?  ``inner`` includes scalars.
+
+Blades of grades r and s whose product has grade t anticommute exactly if an odd number of the three change
+sign under reversion: ab = ±c gives ~b ~a = ±~c.  So (xy - yx)/2 and (xy + yx)/2 are filters as well.
+"""
 
 KINDS = (*KEEP, "regressive")
 """Names of the products.  The regressive product is the outer product of the complements."""
@@ -44,7 +50,25 @@ class Term(NamedTuple):
     path: int  #: index into :attr:`Plan.paths`
 
 
-@dataclass(frozen=True)
+_T = TypeVar("_T")
+
+
+class _Lazy(Generic[_T]):
+    """A property computed once; ``functools.cached_property`` holds a lock, which torch.compile cannot trace."""
+
+    def __init__(self, compute: Callable[[Any], _T]) -> None:
+        self.compute = compute
+        self.name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, owner: Any = None) -> _T:
+        if instance is None:
+            return self  # type: ignore[return-value]  # the class shows its documentation
+        value = self.compute(instance)
+        instance.__dict__[self.name] = value  # found before this descriptor from now on
+        return value
+
+
 class Plan:
     """The terms of one product of two layouts, in one of its roles.
 
@@ -62,33 +86,19 @@ class Plan:
     True
     """
 
-    kind: str
-    slots: tuple[Layout, Layout, Layout]  #: layouts of x, y and their product z, whatever the roles
-    roles: str  #: permutation of ``"xyz"``: slots of first operand, second operand, result
+    def __init__(self, kind: str, slots: tuple[Layout, Layout, Layout], roles: str) -> None:
+        self.kind = kind
+        self.slots = slots  #: layouts of x, y and their product z, whatever the roles
+        self.roles = roles  #: permutation of ``"xyz"``: slots of first operand, second operand, result
+        self.first, self.second, self.out = (slots["xyz".index(role)] for role in roles)
+        masks = " ".join(f"{layout.mask:x}" for layout in slots)
+        #: text that :func:`plan_from_key` turns back: kind, signature, masks of x, y, z, roles
+        self.key = f"{kind} {slots[0].algebra.signature} {masks} {roles}"
 
-    @property
-    def first(self) -> Layout:
-        """Layout of the operator's first operand."""
-        return self.slots["xyz".index(self.roles[0])]
+    def __repr__(self) -> str:
+        return f"Plan({self.key!r})"
 
-    @property
-    def second(self) -> Layout:
-        """Layout of the operator's second operand."""
-        return self.slots["xyz".index(self.roles[1])]
-
-    @property
-    def out(self) -> Layout:
-        """Layout of the operator's result."""
-        return self.slots["xyz".index(self.roles[2])]
-
-    @cached_property
-    def key(self) -> str:
-        """Text that :func:`plan_from_key` turns back: kind, signature, masks of x, y, z, roles."""
-        algebra = self.slots[0].algebra
-        masks = " ".join(f"{layout.mask:x}" for layout in self.slots)
-        return f"{self.kind} {algebra.p},{algebra.q},{algebra.r} {masks} {self.roles}"
-
-    @cached_property
+    @_Lazy
     def paths(self) -> tuple[Path, ...]:
         """Grade paths (of x, of y, of z) with at least one term, sorted; the same in all roles."""
         x, y, z = self.slots
@@ -98,7 +108,7 @@ class Plan:
             )
         )
 
-    @cached_property
+    @_Lazy
     def terms(self) -> tuple[Term, ...]:
         """All terms, by plane of the result, then by path; within a path the positive ones first."""
         x, y, z = self.slots
@@ -111,7 +121,7 @@ class Plan:
             terms.append(Term(first, second, result, sign, path))
         return tuple(sorted(terms, key=lambda term: (term.k, term.path, -term.sign, term.i, term.j)))
 
-    @cached_property
+    @_Lazy
     def by_output(self) -> tuple[tuple[Term, ...], ...]:
         """:attr:`terms` grouped by plane of the result; a plane without terms is zero."""
         groups: list[list[Term]] = [[] for _ in self.out.blades]
@@ -119,7 +129,7 @@ class Plan:
             groups[term.k].append(term)
         return tuple(map(tuple, groups))
 
-    @cached_property
+    @_Lazy
     def by_path(self) -> tuple[tuple[Term, ...], ...]:
         """:attr:`terms` grouped by path: the terms that share a weight."""
         groups: list[list[Term]] = [[] for _ in self.paths]
@@ -127,17 +137,17 @@ class Plan:
             groups[term.path].append(term)
         return tuple(map(tuple, groups))
 
-    @cached_property
+    @_Lazy
     def adjoint_first(self) -> Plan:
         """The plan from (gradient of the result, second operand) to the gradient of the first operand."""
         return _plan(self.kind, self.slots, self.roles[::-1])
 
-    @cached_property
+    @_Lazy
     def adjoint_second(self) -> Plan:
         """The plan from (first operand, gradient of the result) to the gradient of the second operand."""
         return _plan(self.kind, self.slots, self.roles[0] + self.roles[2] + self.roles[1])
 
-    @cached_property
+    @_Lazy
     def _triples(self) -> tuple[tuple[int, int, int, int], ...]:
         """Nonzero ``(i, j, k, sign)`` of the trilinear form, in the slots x, y, z."""
         x, y, z = self.slots
@@ -181,6 +191,7 @@ def _regressive(algebra: Algebra, a: int, b: int) -> tuple[int, int]:
     return blade, sign * swap_sign(blade, everything ^ blade)
 
 
+@constant
 def product_layout(kind: str, x: Layout, y: Layout) -> Layout:
     """Exact blade support of a product: the blades that some pair of stored blades reaches.
 
@@ -203,23 +214,25 @@ def _product_layout(kind: str, x: Layout, y: Layout) -> Layout:
     return Layout.of_blades(x.algebra, {blade for blade, sign in pairs if sign})
 
 
-@cache
-def sandwich_layout(x: Layout, y: Layout) -> Layout:
+@constant
+def sandwich_layout(x: Layout, y: Layout, versor: bool = False) -> Layout:
     """Blades that x y ~x can reach, for any x of its layout (a ternary rule, sharper than two products).
 
     The sandwich commutes with reversion, so the parts of y that equal their reverse (grades 0, 1, 4, 5, 8)
     only reach such grades, and the parts that change sign only reach those.  Up to 3 generators, and for
-    vectors, bivectors and trivectors at 4, an even x keeps each grade without being a versor.
+    vectors, bivectors and trivectors at 4, an even x keeps each grade without being a versor.  With
+    ``versor`` x is known to be one: each part of y then only reaches its own grade.
 
     >>> even, vector = (Layout.of_grades(Algebra(3), k) for k in ((0, 2), 1))
     >>> sandwich_layout(even, vector)
     Layout(Cl(3,0,0)[1])
     """
     reached = Layout(x.algebra, ())
-    for odd in (False, True):
-        part = Layout(y.algebra, tuple(b for b in y.blades if reverses(grade(b)) is odd))
+    kind_of: Callable[[int], int] = grade if versor else lambda b: reverses(grade(b))
+    for kind in sorted(set(map(kind_of, y.blades))):
+        part = Layout(y.algebra, tuple(b for b in y.blades if kind_of(b) == kind))
         outer = product_layout("geometric", product_layout("geometric", x, part), x)
-        kept = tuple(b for b in outer.blades if reverses(grade(b)) is odd)
+        kept = tuple(b for b in outer.blades if kind_of(b) == kind)
         reached = reached.union(Layout(x.algebra, kept))
     return reached
 
@@ -229,6 +242,7 @@ def reverses(k: int) -> bool:
     return k % 4 >= 2
 
 
+@constant
 def plan_for(kind: str, x: Layout, y: Layout, out: Layout | None = None) -> Plan:
     """The cached plan of a product.
 
@@ -264,7 +278,21 @@ def _plan(kind: str, slots: tuple[Layout, Layout, Layout], roles: str) -> Plan:
     return Plan(kind, slots, roles)
 
 
-@cache
+@constant
+def symmetric_plan(x: Layout, y: Layout, odd: tuple[int, ...]) -> Plan:
+    """Plan of a geometric product x y that an involution is known to leave unchanged.
+
+    Args:
+        x: Layout of the left operand.
+        y: Layout of the right operand.
+        odd: Grades whose sign the involution changes: they vanish and are not computed.
+    """
+    reached = product_layout("geometric", x, y)
+    out = Layout(x.algebra, tuple(blade for blade in reached.blades if grade(blade) not in odd))
+    return plan_for("geometric", x, y, out)
+
+
+@constant
 def plan_from_key(key: str) -> Plan:
     """The plan whose :attr:`Plan.key` is ``key``.
 
@@ -273,12 +301,12 @@ def plan_from_key(key: str) -> Plan:
     """
     try:
         kind, signature, *masks, roles = key.split(" ")
-        algebra = Algebra(*map(int, signature.split(",")))
+        algebra = Algebra.from_signature(signature)
         x, y, z = (Layout.of_mask(algebra, int(mask, 16)) for mask in masks)
         check_kind(kind)
         if sorted(roles) != ["x", "y", "z"]:
             raise ProductError(f"roles must be a permutation of xyz, got {roles!r}")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ProductError(
             f"{key!r} is not the key of a plan ({error}); pass on plan.key unchanged"
         ) from error

@@ -13,16 +13,22 @@ bare operators have no derivative.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from ga import _cpu
+from ga._derived import sign_changes
+from ga._planes import signed
 from ga._shapes import broadcast, sum_to_shape
 from ga.errors import LayoutError
-from ga.plan import Plan, plan_from_key
+from ga.plan import Plan, plan_from_key, reverses
 
 _LIBRARY: Any = torch.library.Library("ga", "DEF")
+_REVERSED = tuple(filter(reverses, range(9)))  #: grades whose sign reversion changes
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 for _schema in (
     "product(Tensor x, Tensor y, str plan) -> Tensor",
@@ -55,8 +61,41 @@ def product(x: Tensor, y: Tensor, plan: Plan) -> Tensor:
     tensor([11., -2.])
     """
     _product_shape(x, y, plan)
+    if not _differentiated(x, y):
+        return _op("product", x, y, plan.key)
     out: Tensor = _Product.apply(x, y, plan.key)  # type: ignore[no-untyped-call]  # torch leaves it so
     return out
+
+
+def sandwich(x: Tensor, y: Tensor, inner: Plan, outer: Plan) -> Tensor:
+    r"""The sandwich x y ~x of planes: two products, which one kernel computes where only values are asked.
+
+    Args:
+        x: Planes, shape ``(len(inner.first), *S)``.
+        y: Planes, shape ``(len(inner.second), *S)``; the S broadcast.
+        inner: The plan of x y.
+        outer: The plan of (x y) x, its first operand the result of ``inner``.
+
+    Returns:
+        Planes, shape ``(len(outer.out), *S)``.
+
+    Raises:
+        LayoutError: as :func:`product`.
+
+    >>> from ga import Algebra, Layout, plan_for
+    >>> vector = Layout.of_grades(Algebra(2), 1)
+    >>> inner = plan_for("geometric", vector, vector)
+    >>> outer = plan_for("geometric", inner.out, vector)
+    >>> sandwich(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 0.0]), inner, outer)
+    tensor([0., 2.])
+    """
+    _product_shape(x, y, inner)
+    if _only_values(x, y):
+        out = _cpu.sandwich(x, y, inner, outer)
+        if out is not None:
+            return out
+    reverse = signed(x, sign_changes(inner.first, _REVERSED))
+    return product(product(x, y, inner), reverse, outer)
 
 
 def weighted_product(x: Tensor, y: Tensor, w: Tensor, plan: Plan) -> Tensor:
@@ -193,9 +232,34 @@ class _GradWeight(torch.autograd.Function):
         )
 
 
+for _function in (_Product, _WeightedProduct, _GradWeight):
+    _function.forward.__signature__ = signature(_function.forward)  # type: ignore[union-attr]  # or torch works it out in every call
+
+
 def _grad_weight(grad: Tensor, x: Tensor, y: Tensor, plan: Plan, shape: tuple[int, ...]) -> Tensor:
     out: Tensor = _GradWeight.apply(grad, x, y, plan.key, shape)  # type: ignore[no-untyped-call]  # as above
     return out
+
+
+def _differentiated(*tensors: Tensor) -> bool:
+    """Can a derivative be asked for?  If not, the bare operator is enough, at half the time of a small product."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    if forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def _only_values(*tensors: Tensor) -> bool:
+    """Are these ordinary tensors on the CPU that nobody follows: no derivative, no subclass, no dispatch mode?"""
+    return (
+        not _differentiated(*tensors)
+        and not torch._C._len_torch_dispatch_stack()
+        and all(
+            type(t) in (Tensor, torch.nn.Parameter) and t.device.type == "cpu" and not t.is_neg()
+            for t in tensors
+        )
+    )
 
 
 def _op(name: str, *args: Any) -> Tensor:
@@ -221,6 +285,8 @@ def _product_shape(x: Tensor, y: Tensor, plan: Plan) -> torch.Size:
                 f"{operand} operand of the {plan.kind} product must have {len(layout)} planes for {layout}, "
                 f"got shape {tuple(planes.shape)}; the blade is the first dimension"
             )
+    if x.shape[1:] == y.shape[1:]:
+        return torch.Size((len(plan.out), *x.shape[1:]))
     return torch.Size((len(plan.out), *_broadcast(plan, x, y)))
 
 

@@ -7,16 +7,20 @@ every blade (the outermorphism), so that a check works for any layout.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from itertools import permutations, product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ga.algebra import Algebra, grade
+from ga.conversions import to_matrix
 from ga.errors import EquivarianceError, LayoutError
 from ga.layout import Layout
 from ga.multivector import Multivector
+from ga.versor import exp
 
 
 def random_orthogonal(algebra: Algebra, generator: torch.Generator) -> Tensor:
@@ -104,57 +108,130 @@ def _minors(algebra: Algebra, matrix: Tensor, k: int) -> Tensor:
     return minors.reshape(len(blades), len(blades))
 
 
-def equivariance_error(fn: Callable[[Multivector], Multivector], x: Multivector, matrix: Tensor) -> float:
+@dataclass(frozen=True)
+class GroupElement:
+    """A transformation of the vectors that preserves the metric, and words for it."""
+
+    matrix: Tensor  #: float64, shape ``(n, n)``; column t is the image of generator t
+    text: str  #: how it was made
+
+
+def random_group_element(algebra: Algebra, generator: torch.Generator, group: str = "pin") -> GroupElement:
+    """A random element of a group of transformations.
+
+    Args:
+        algebra: The algebra.
+        generator: Source of randomness.
+        group: ``"spin"``: x ↦ R x ~R with the exponential R of a bivector whose coefficients are normal with
+            standard deviation 1/2: rotations, boosts, translations, conformal maps.  ``"pin"``: the same,
+            behind a reflection in a generator that is not null in half of the cases.  ``"orthogonal"``:
+            :func:`random_orthogonal`, uniform, but without boosts and translations; a null generator may
+            change its sign.
+
+    Raises:
+        ValueError: another group.
+
+    >>> from ga import VGA2
+    >>> element = random_group_element(VGA2, torch.Generator().manual_seed(1), "spin")
+    >>> element.text, round(float(element.matrix.det()), 6)
+    ('the rotor exp(0.330... e12)', 1.0)
+    """
+    if group not in ("spin", "pin", "orthogonal"):
+        raise ValueError(f"groups are spin, pin and orthogonal, got {group!r}")
+    if group == "orthogonal":
+        return GroupElement(random_orthogonal(algebra, generator), "an orthogonal matrix")
+    layout = Layout.of_grades(algebra, 2)
+    b = Multivector(torch.randn(len(layout), generator=generator, dtype=torch.float64) / 2, layout)
+    matrix, text = to_matrix(exp(b)), f"the rotor exp({_words(b)})"
+    flips = [t for t, square in enumerate(algebra.metric) if square]
+    if group == "pin" and flips and float(torch.rand(1, generator=generator)) < 0.5:
+        t = flips[int(torch.randint(len(flips), (1,), generator=generator))]
+        signs = torch.ones(algebra.n, dtype=torch.float64)
+        signs[t] = -1.0
+        matrix, text = matrix * signs, f"the reflection of {algebra.name(1 << t)}, then {text}"
+    return GroupElement(matrix, text)
+
+
+def _words(mv: Multivector) -> str:
+    return " + ".join(f"{c:.6g} {name}" for c, name in zip(mv.planes.tolist(), mv.layout.names, strict=True))
+
+
+Function = Callable[..., Any]
+"""Takes one or more multivectors; returns a multivector, a tensor that must not change, or a tuple of these."""
+
+
+def equivariance_error(fn: Function, x: Multivector | tuple[Multivector, ...], matrix: Tensor) -> float:
     """Relative error of ``fn(M x) = M fn(x)``: the largest difference over the largest value.
 
     Args:
-        fn: Takes and returns a multivector.
-        x: The input.
+        fn: Takes one or more multivectors.  Multivectors that it returns must transform, tensors must not
+            change.
+        x: The input, or a tuple of inputs, each a multivector.
         matrix: A map that preserves the metric, shape ``(n, n)``; column t is the image of generator t.
 
     Returns:
-        max |fn(M x) - M fn(x)| / max |fn(x)|; the absolute difference if fn(x) is zero.
+        max |fn(M x) - M fn(x)| / max |fn(x)|, the largest over the outputs; the absolute difference if fn(x)
+        is zero.
 
     >>> x = Algebra(3).multivector([1.0, 2.0, 3.0], grades=1)
     >>> equivariance_error(lambda v: v * v, x, signed_permutations(3)[5])
     0.0
     """
+    inputs = x if isinstance(x, tuple) else (x,)
     with torch.no_grad():
-        value = fn(x)
-        expected, got = transform(value, matrix).planes.double(), fn(transform(x, matrix)).planes.double()
-    scale = float(expected.abs().max())
-    return float((got - expected).abs().max()) / (scale or 1.0)
+        values = _as_tuple(fn(*inputs))
+        moved = _as_tuple(fn(*(transform(mv, matrix) for mv in inputs)))
+        return max(_difference(value, got, matrix) for value, got in zip(values, moved, strict=True))
+
+
+def _as_tuple(value: Any) -> tuple[Multivector | Tensor, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _difference(value: Multivector | Tensor, got: Multivector | Tensor, matrix: Tensor) -> float:
+    if isinstance(value, Multivector) and isinstance(got, Multivector):
+        value, got = transform(value, matrix).planes, got.planes
+    if not isinstance(value, Tensor) or not isinstance(got, Tensor):
+        raise TypeError(f"a function must return multivectors or tensors, got {type(value).__name__}")
+    scale = float(value.abs().max())
+    return float((got.double() - value.double()).abs().max()) / (scale or 1.0)
 
 
 def assert_equivariant(
-    fn: Callable[[Multivector], Multivector],
-    x: Multivector,
+    fn: Function,
+    x: Multivector | tuple[Multivector, ...],
     *,
     generator: torch.Generator,
     tolerance: float = 1e-5,
     samples: int = 8,
+    group: str = "pin",
 ) -> None:
-    """Check ``fn(M x) = M fn(x)`` for random orthogonal matrices of the algebra of ``x``.
+    """Check ``fn(M x) = M fn(x)`` for random transformations M that preserve the metric.
 
     Args:
-        fn: Takes and returns a multivector.
-        x: The input on which it is checked; give it a batch.
-        generator: Source of the matrices.
+        fn: A layer or any function: takes one or more multivectors; multivectors that it returns must
+            transform, tensors must not change.
+        x: The input on which it is checked, or a tuple of inputs; give them a batch.
+        generator: Source of the transformations.
         tolerance: Largest relative error allowed.
-        samples: Number of matrices.
+        samples: Number of transformations.
+        group: ``"spin"``, ``"pin"`` or ``"orthogonal"``; see :func:`random_group_element`.
 
     Raises:
-        EquivarianceError: an error exceeds the tolerance.
+        EquivarianceError: an error exceeds the tolerance; it names the transformation.
 
     >>> x = Algebra(3).multivector(torch.ones(2, 3), grades=1)
     >>> assert_equivariant(lambda v: v * 2.0, x, generator=torch.Generator().manual_seed(0))
     """
-    for _ in range(samples):
-        matrix = random_orthogonal(x.algebra, generator)
-        error = equivariance_error(fn, x, matrix)
+    inputs = x if isinstance(x, tuple) else (x,)
+    for sample in range(samples):
+        element = random_group_element(inputs[0].algebra, generator, group)
+        error = equivariance_error(fn, inputs, element.matrix)
         if not error <= tolerance:  # also when it is nan
+            name = getattr(fn, "__name__", type(fn).__name__)
+            layouts = ", ".join(str(mv.layout) for mv in inputs)
             raise EquivarianceError(
-                f"function on {x.layout} is not equivariant: relative error {error:.3g}, "
-                f"allowed {tolerance:.3g}, "
-                f"for a matrix of determinant {float(matrix.det()):+.0f}: {matrix.tolist()}"
+                f"function {name} on {layouts} is not equivariant: relative error {error:.3g}, allowed "
+                f"{tolerance:.3g}, for element {sample + 1} of {samples} of the {group} group, {element.text} "
+                f"of determinant {float(element.matrix.det()):+.0f}, matrix {element.matrix.tolist()}"
             )

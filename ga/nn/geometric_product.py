@@ -66,7 +66,8 @@ class GeometricProductLayer(nn.Module):
         self.plan = plan_for("geometric", left, right, out)
         self.channels = channels
         self.linear = GradeLinear(right, channels, channels, bias=False, generator=generator)
-        self.weight = nn.Parameter(_initial_weight(self.plan, channels, generator))
+        weight = torch.randn(len(self.plan.paths), channels, generator=generator)
+        self.weight = nn.Parameter(weight * path_scale(self.plan)[:, None])
 
     def forward(self, x: Multivector, y: Multivector | None = None) -> Multivector:
         """Multiply x by the mapped y, or by the mapped x.
@@ -97,10 +98,9 @@ class GeometricProductLayer(nn.Module):
         return f"{self.plan.first} x {self.plan.second} -> {self.plan.out}, channels={self.channels}"
 
 
-def _initial_weight(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:
-    """Normal weights, shape ``(paths, channels)``, that keep the variance; see the layer."""
+def path_scale(plan: Plan) -> Tensor:
+    """For each path to a grade, 1 over the root of the mean number of terms in a blade of that grade."""
     terms = Counter(plan.paths[term.path][2] for term in plan.terms)
-    scale = torch.tensor(
+    return torch.tensor(
         [(len(plan.out.restrict(t)) / terms[t]) ** 0.5 for _, _, t in plan.paths], dtype=torch.float32
     )
-    return torch.randn(len(plan.paths), channels, generator=generator) * scale[:, None]

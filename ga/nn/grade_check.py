@@ -8,7 +8,11 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
+from ga._planes import epsilon
 from ga.errors import GradeCheckError
+from ga.parameter import MultivectorParameter
+from ga.versor import versor_error
+from ga.versor_parameter import VersorParameter
 
 Shapes = dict[str, tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]]
 """Per parameter name: the grade paths it weighs, and the shape that they allow."""
@@ -37,7 +41,8 @@ class GradeRecord:
 def check_grades(model: nn.Module) -> list[GradeRecord]:
     """List every parameter with its declared grades, and certify that it stores no other number.
 
-    Parameters of modules that declare nothing (``torch.nn.Linear`` on scalars, say) are listed with no paths.
+    Parameters of modules that declare nothing (``torch.nn.Linear`` on scalars, say) are listed with no paths;
+    a :class:`ga.MultivectorParameter` or :class:`ga.VersorParameter` declares its grades itself.
 
     Args:
         model: Any module; those of ``ga.nn`` declare their parameters.
@@ -47,7 +52,7 @@ def check_grades(model: nn.Module) -> list[GradeRecord]:
 
     Raises:
         GradeCheckError: a declaring module lacks a declared parameter, has an undeclared one, or has one of
-            another shape than its grades allow.
+            another shape than its grades allow; or a versor parameter is no versor.
 
     >>> import torch
     >>> from ga import Layout, VGA3
@@ -61,7 +66,11 @@ def check_grades(model: nn.Module) -> list[GradeRecord]:
         if isinstance(module, Declares):
             shapes = module.declared_shapes()
             declared |= dict(_certified(f"{type(module).__name__} {prefix!r}", prefix, stored, shapes))
-    named = model.named_parameters()
+    named = list(model.named_parameters())
+    for name, p in named:
+        if isinstance(p, (MultivectorParameter, VersorParameter)):
+            declared.setdefault(name, tuple((k,) for k in p.blades.grades))
+            _check_typed(name, p)
     return [GradeRecord(name, declared.get(name, ()), tuple(p.shape)) for name, p in named]
 
 
@@ -81,3 +90,20 @@ def _certified(
                 f"its grade paths {paths} allow {shape}; a weight has no room for other grades"
             )
         yield f"{prefix}.{name}" if prefix else name, paths
+
+
+def _check_typed(name: str, p: MultivectorParameter | VersorParameter) -> None:
+    """Raise unless a parameter that knows its layout has its planes, and a versor is one to rounding."""
+    if p.shape[0] != len(p.blades):
+        raise GradeCheckError(
+            f"parameter {name!r} has shape {tuple(p.shape)}, {p.blades} has {len(p.blades)} blades"
+        )
+    if isinstance(p, VersorParameter):
+        value = p.multivector.detach()
+        size = value.planes.square().sum(0).clamp(min=1)
+        error = float((versor_error(value) / size).max()) if value.planes.numel() else 0.0
+        if not error <= 1000 * epsilon(value.dtype):  # also when it is nan
+            raise GradeCheckError(
+                f"parameter {name!r} of {value.layout} is no versor: R ~R differs from 1 by {error:.3g} of its size; "
+                "something wrote to its planes; assign_ checks what it is given"
+            )

@@ -104,3 +104,27 @@ def quire(
     if json:
         write_json(measured, json)
     print_rows({"Machine": measured.machine}, measured.rows, legend(measured), Console())
+
+
+@bench.command()
+def ga(
+    size: Annotated[int, typer.Option(min=1, help="Multivectors in a batch.")] = 100_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="The random numbers follow from it.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="File for every row, as JSON.")] = None,
+) -> None:
+    """Time geometric products beside dense einsum, straight-line C, kingdon and clifford; each is proved first."""
+    from rich.console import Console
+
+    from postrain.bench.ga import GaOptions, legend, measure_ga
+    from postrain.bench.table import print_rows, write_json
+    from postrain.files import prepare_output
+    from postrain.progress import Bars
+
+    if json:
+        prepare_output(json.absolute().parent)
+    with Bars() as bars:
+        measured = measure_ga(GaOptions(size, repeats, seed), bars)
+    if json:
+        write_json(measured, json)
+    print_rows({"Machine": measured.machine}, measured.rows, legend(measured), Console())
