@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442"]
+COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999"]
 
 
 def train(folder: Path, study: dict[str, Any], run: dict[str, Any], seed: int, data_dir: Path | None) -> Path:
@@ -51,13 +51,13 @@ def table(results: dict[str, dict[str, Any]], at: float | None) -> str:
     return "\n".join(lines)
 
 
-def draw(results: dict[str, dict[str, Any]], measure: str, title: str, path: Path) -> None:
-    """Curves over steps: each seed thin, one colour a recipe."""
+def draw_curves(results: dict[str, dict[str, Any]], measure: str, title: str, path: Path) -> None:
+    """Curves over steps, one colour a recipe."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    for (name, seeds), colour in zip(results.items(), COLOURS * len(results), strict=False):
+    for (name, seeds), colour in zip(results.items(), COLOURS, strict=False):
         for number, run in enumerate(seeds.values()):
             y = [100 * value for value in run[measure]] if measure == "accuracy" else run[measure]
             axes.plot(run["step"], y, color=colour, lw=1.3, marker="o", ms=3, label=None if number else name)
@@ -66,6 +66,30 @@ def draw(results: dict[str, dict[str, Any]], measure: str, title: str, path: Pat
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_dots(results: dict[str, dict[str, Any]], at: float, title: str, path: Path) -> None:
+    """Accuracies at a step: a line for each recipe, a dot for each seed; on the right those that learn, larger."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.6))
+    found = [
+        [100 * run["accuracy"][run["step"].index(at)] for run in seeds.values()] for seeds in results.values()
+    ]
+    for place, accuracies in enumerate(found):
+        for axes in (left, right):
+            axes.plot(accuracies, [place] * len(accuracies), "o", color="#0072b2", ms=6, alpha=0.7)
+            axes.plot([mean(accuracies)], [place], "|", color="#000000", ms=14)
+    learning = [value for accuracies in found for value in accuracies if value > max(map(max, found)) - 10]
+    right.set(xlim=(min(learning) - 0.5, max(learning) + 0.5), xlabel="the same, from those that learn")
+    left.set(xlim=(0, 100), xlabel=f"test accuracy after {at:g} steps (%)")
+    left.set_yticks(range(len(results)), list(results))
+    left.invert_yaxis()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"{title} (a dot a seed, a stroke their mean)")
     figure.savefig(path, dpi=110)
 
 
@@ -91,8 +115,12 @@ def main() -> None:
                 results.setdefault(name, {})[str(seed)] = read(out)
                 store.write_text(json.dumps(results, indent=1))
     ordered = {run["name"]: results[run["name"]] for run in study["run"] if run["name"] in results}
-    draw(ordered, study["measure"], study["title"], options.folder / "figure.png")
-    print(table(ordered, study.get("at")))
+    at, figure = study.get("at"), options.folder / "figure.png"
+    if at:
+        draw_dots(ordered, at, study["title"], figure)
+    else:
+        draw_curves(ordered, study["measure"], study["title"], figure)
+    print(table(ordered, at))
 
 
 if __name__ == "__main__":
