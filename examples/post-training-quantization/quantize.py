@@ -1,4 +1,4 @@
-"""A float32 network turned into posits after training: ``python run.py --data-dir FOLDER``.
+"""A float32 network turned into posits after training: ``python quantize.py --data-dir FOLDER``.
 
 LeNet-5 is trained in float32 on Fashion-MNIST, then its weights and activations are rounded to formats of 16 and of 8
 bits, without any further training.  Prints a table, and writes ``results.json`` and ``figure.png`` beside this file.

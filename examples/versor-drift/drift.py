@@ -1,4 +1,4 @@
-"""Versors that follow jumping targets under noisy Adam steps: ``python examples/versor-drift/run.py``.
+"""Versors that follow jumping targets under noisy Adam steps: ``python examples/versor-drift/drift.py``.
 
 A versor R has to move random vectors as a target does, which is seen with noise and jumps to another versor every 300
 steps.  Compared are free coefficients and :class:`ga.VersorParameter` with either of its metrics: how far R ~R is from
