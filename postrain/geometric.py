@@ -140,8 +140,9 @@ def _evaluate(sums: _Sums, batch: tuple[int, ...]) -> tuple[Floats, Floats, int]
                 term *= factor
             total += np.multiply(term, sign, out=term)
             size += np.abs(term, out=term)
-        total.sum(axis=sums.axes, out=values[plane, ...])
-        size.sum(axis=sums.axes, out=sizes[plane, ...])
+        for found, kept_sums in ((total, values), (size, sizes)):
+            # a sum over no axis would go through a buffer of NumPy's
+            kept_sums[plane, ...] = found.sum(axis=sums.axes) if sums.axes else found
     longest = max((len(terms) for terms in sums.planes), default=1)
     count = longest + len(sums.factors) + math.prod(batch[axis] for axis in sums.axes)
     return values, sizes, count

@@ -69,9 +69,9 @@ def _threshold_backward(args: tuple[Any, ...], fmt: Format) -> int:
     return elements * max(3 - fmt.storage.itemsize, 1)
 
 
-def certified_workspace(elements: int, width: int) -> int:
-    """Of `posit.rounding.certified`: slack, an end of the interval, the other end's codes, the comparison."""
-    return elements * (2 * _DOUBLE + width + 1)
+def certified_workspace(elements: int) -> int:
+    """Of `posit.rounding.certified`: which elements are undecided."""
+    return elements
 
 
 def _rows(operands: int) -> Callable[[tuple[Any, ...], Format], int]:
@@ -92,7 +92,7 @@ def _mse_loss(args: tuple[Any, ...], fmt: Format) -> int:
 def _mse_loss_backward(args: tuple[Any, ...], fmt: Format) -> int:
     """Two operands, value, error, and `certified`."""
     elements = int(args[1].numel())
-    return 4 * _DOUBLE * elements + certified_workspace(elements, fmt.storage.itemsize)
+    return 4 * _DOUBLE * elements + certified_workspace(elements)
 
 
 def _elementwise(doubles: int) -> Callable[[tuple[Any, ...], Format], int]:
@@ -100,7 +100,7 @@ def _elementwise(doubles: int) -> Callable[[tuple[Any, ...], Format], int]:
 
     def formula(args: tuple[Any, ...], fmt: Format) -> int:
         elements = args[0].numel()
-        return int(doubles * _DOUBLE * elements + certified_workspace(elements, fmt.storage.itemsize))
+        return int(doubles * _DOUBLE * elements + certified_workspace(elements))
 
     return formula
 
@@ -111,7 +111,7 @@ def _geometric(args: tuple[Any, ...], planes: int, kept: int, operands: int, wid
     batch = math.prod(np.broadcast_shapes(*(tuple(factor.shape[1:]) for factor in factors)))
     elements = planes * kept
     held = _DOUBLE * (sum(factor.numel() for factor in factors) + 2 * elements)
-    return int(held + max(3 * _DOUBLE * batch - width * elements, certified_workspace(elements, width)))
+    return int(held + max(3 * _DOUBLE * batch - width * elements, certified_workspace(elements)))
 
 
 def _product(args: tuple[Any, ...], fmt: Format) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import posit
-from posit import Format, PositArray, QuireArray, posit8, posit16, posit32
+from posit import Format, PositArray, QuireArray, _blas, posit8, posit16, posit32
 from posit.errors import MissingReferenceError
 from posit.reference import exact
 from postrain.bench import blas, quire, quire_memory, quire_operands, quire_peers, quire_training
@@ -294,7 +294,7 @@ def test_the_number_of_blas_threads() -> None:
 
 
 def test_another_blas_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "_library", lambda: None)
+    monkeypatch.setattr(_blas, "_library", lambda: None)
     assert blas.get_num_threads() is None
     blas.set_num_threads(2)
     assert blas.facts()["BLAS threads"] == "as the environment says, in every row"

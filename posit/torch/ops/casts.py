@@ -30,6 +30,7 @@ def cast(
         Posits in `fmt` with the policy.  In the backward pass the gradient takes on x's policy, and its format for
         gradients; without a policy, x's own format.
 
+    >>> import torch
     >>> from posit import posit8, posit16
     >>> from posit.torch import posit_tensor
     >>> cast(posit_tensor(torch.tensor([0.1]), posit16), posit8)
