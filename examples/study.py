@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from itertools import cycle
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -57,7 +58,7 @@ def draw_curves(results: dict[str, dict[str, Any]], measure: str, title: str, pa
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    for (name, seeds), colour in zip(results.items(), COLOURS, strict=False):
+    for (name, seeds), colour in zip(results.items(), cycle(COLOURS), strict=False):
         for number, run in enumerate(seeds.values()):
             y = [100 * value for value in run[measure]] if measure == "accuracy" else run[measure]
             axes.plot(run["step"], y, color=colour, lw=1.3, marker="o", ms=3, label=None if number else name)

@@ -15,8 +15,7 @@ def function(name: str) -> Any:
     >>> function("openblas_no_such_function") is None
     True
     """
-    library = _library()
-    return next((getattr(library, each) for each in _names(name, _AFFIXES) if hasattr(library, each)), None)
+    return _found(name, _AFFIXES)
 
 
 @cache
@@ -25,15 +24,16 @@ def gemm_address() -> int:
 
     Any order of summation will do, so which BLAS multiplies changes no bit of a posit product.
     """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return 0  # Python functions have no use for it
+    gemm = _found("cblas_dgemm", tuple(pair for pair in _AFFIXES if pair[1]))
+    return 0 if gemm is None else ctypes.cast(gemm, ctypes.c_void_p).value or 0
+
+
+def _found(name: str, affixes: tuple[tuple[str, str], ...]) -> Any:
     library = _library()
-    for each in _names("cblas_dgemm", [pair for pair in _AFFIXES if pair[1]]):
-        if hasattr(library, each) and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
-            return ctypes.cast(getattr(library, each), ctypes.c_void_p).value or 0
-    return 0
-
-
-def _names(name: str, affixes: Any) -> list[str]:
-    return [f"{before}{name}{after}" for before, after in affixes]
+    names = (f"{before}{name}{after}" for before, after in affixes)
+    return next((getattr(library, each) for each in names if hasattr(library, each)), None)
 
 
 @cache

@@ -141,11 +141,12 @@ class Task(NamedTuple):
 
     def error_bound(self, operations: int) -> float:
         """Of sums whose terms pass through so many operations each, relative to the sum of their magnitudes."""
-        return self.slack * _error_bound(operations)
+        return self.slack * error_bound(operations)
 
 
 @lru_cache(maxsize=256)
-def _error_bound(operations: int) -> float:
+def error_bound(operations: int) -> float:
+    """Of sums whose terms pass through so many operations each, relative to the sum of their magnitudes."""
     operations += 4  # of the bound itself
     inflate: float = product.INFLATE
     return operations * _UNIT / (1 - operations * _UNIT) * inflate

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from posit import _buffers
 from posit._blas import gemm_address
 from posit._kernels import small
-from posit._matmul_operands import Codes, Formats, Product, Task
+from posit._matmul_operands import Codes, Formats, Product, Task, error_bound
 from posit._threads import split
 from posit.codec import decode
 from posit.formats import Format
@@ -41,7 +41,7 @@ def multiply_one(a: Codes, b: Codes, wanted: Formats, slack: float) -> Product |
         wanted.small["one"] = kernel
     codes = _buffers.empty((m, n), wanted.dtype)
     work = _buffers.empty(sum(room(m, k, n)) + wanted.length + 5)
-    kernel(a, b, turned_a, turned_b, codes, work, slack, gemm_address())
+    kernel(a, b, turned_a, turned_b, codes, work, slack * error_bound(k), slack, gemm_address())
     return Product(codes, work[-5:].view(np.int64), None)
 
 

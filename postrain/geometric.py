@@ -18,10 +18,9 @@ from posit import _buffers
 from posit._explain import Explanation
 from posit.codec import encode, encode_rational, signed_storage
 from posit.errors import NoRuleError
-from posit.formats import Format
 from posit.rounding import certified
 from posit.torch import PositTensor, register_rule
-from posit.torch.ops.observe import current
+from posit.torch.ops.observe import Observed, current
 from posit.torch.tensor import outcome
 
 Floats = npt.NDArray[np.float64]
@@ -140,9 +139,8 @@ def _evaluate(sums: _Sums, batch: tuple[int, ...]) -> tuple[Floats, Floats, int]
                 term *= factor
             total += np.multiply(term, sign, out=term)
             size += np.abs(term, out=term)
-        for found, kept_sums in ((total, values), (size, sizes)):
-            # a sum over no axis would go through a buffer of NumPy's
-            kept_sums[plane, ...] = found.sum(axis=sums.axes) if sums.axes else found
+        total.sum(axis=sums.axes, out=values[plane, ...])
+        size.sum(axis=sums.axes, out=sizes[plane, ...])
     longest = max((len(terms) for terms in sums.planes), default=1)
     count = longest + len(sums.factors) + math.prod(batch[axis] for axis in sums.axes)
     return values, sizes, count
@@ -172,27 +170,11 @@ def _exact(sums: _Sums, shape: tuple[int, ...], index: int) -> Fraction:
 
 
 @dataclass(frozen=True)
-class GeometricObservation:
+class GeometricObservation(Observed):
     """An exact geometric product as it happened; see `posit.torch.ops.observe.Observation`."""
 
-    op: str
-    format: Format
-    operands: tuple[torch.Tensor, ...]
-    result: npt.NDArray[np.integer]
-    tiers: Explanation
-    open: npt.NDArray[np.int64]
     sums: _Sums
     shape: tuple[int, ...]
-
-    @property
-    def sources(self) -> tuple[torch.Tensor, ...]:
-        """The operands."""
-        return self.operands
-
-    @property
-    def target(self) -> int:
-        """Address of the result."""
-        return int(self.result.ctypes.data)
 
     def terms(self, index: int) -> list[tuple[int, ...]]:
         """Signed codes of the factors of every term of one element."""

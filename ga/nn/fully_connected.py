@@ -11,7 +11,7 @@ from ga._derived import constant, part
 from ga._planes import pick
 from ga.layout import Layout
 from ga.multivector import Multivector
-from ga.nn.geometric_product import path_scale
+from ga.nn.geometric_product import path_scale, product_plan
 from ga.nn.grade_check import Shapes
 from ga.nn.linear import GradeLinear, check_input
 from ga.plan import Path, Plan, plan_for
@@ -63,9 +63,7 @@ class FullyConnectedGeometricProduct(nn.Module):
     ) -> None:
         super().__init__()
         right = left if right is None else right
-        reached = plan_for("geometric", left, right)
-        out = None if out_grades is None else reached.out.restrict(out_grades)
-        self.plan = plan_for("geometric", left, right, out)
+        self.plan = product_plan(left, right, out_grades)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.linear = GradeLinear(right, in_channels, in_channels, bias=False, generator=generator)
         scale = path_scale(self.plan) / in_channels**0.5

@@ -61,9 +61,7 @@ class GeometricProductLayer(nn.Module):
     ) -> None:
         super().__init__()
         right = left if right is None else right
-        reached = plan_for("geometric", left, right)
-        out = None if out_grades is None else reached.out.restrict(out_grades)
-        self.plan = plan_for("geometric", left, right, out)
+        self.plan = product_plan(left, right, out_grades)
         self.channels = channels
         self.linear = GradeLinear(right, channels, channels, bias=False, generator=generator)
         weight = torch.randn(len(self.plan.paths), channels, generator=generator)
@@ -96,6 +94,20 @@ class GeometricProductLayer(nn.Module):
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""
         return f"{self.plan.first} x {self.plan.second} -> {self.plan.out}, channels={self.channels}"
+
+
+def product_plan(left: Layout, right: Layout, out_grades: int | Iterable[int] | None) -> Plan:
+    """The plan of the geometric product onto the grades wanted, by default onto all that it reaches.
+
+    Raises:
+        LayoutError: an output grade that the product never reaches.
+    """
+    reached = plan_for("geometric", left, right)
+    return (
+        reached
+        if out_grades is None
+        else plan_for("geometric", left, right, reached.out.restrict(out_grades))
+    )
 
 
 def path_scale(plan: Plan) -> Tensor:

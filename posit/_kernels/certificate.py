@@ -25,6 +25,22 @@ def prefix_shift(n, es, rs):
 
 
 @njit(forceinline=True)
+def may_differ(value, bound, shift):
+    """1 where the ends of value +- bound may round to different codes, 0 where they cannot.
+
+    They cannot where they share the sign, the exponent and the leading fraction bits, with something set below (`shift`
+    bits): then no code and no boundary lies between them.
+    """
+    below = (np.int64(1) << shift) - 1
+    low, high = float_bits(value - bound), float_bits(value + bound)
+    # no `and`, no `or`: branches would keep a loop out of vector registers
+    crossed = np.int64(1) if ((low ^ high) >> shift) != 0 else np.int64(0)
+    crossed |= np.int64(1) if (low & below) == 0 else np.int64(0)
+    crossed |= np.int64(1) if (high & below) == 0 else np.int64(0)
+    return crossed
+
+
+@njit(forceinline=True)
 def certify_row(
     row, flags, addend, norm, norms, lowest, lowests, gamma,
     coded, mask, n, es, rs, small, smallest, largest, shift, added,
@@ -33,13 +49,10 @@ def certify_row(
 
     row[j] has an error of at most gamma * (norm * norms[j] + |addend[j]|).  Where that magnitude is below 2**53
     times the lowest bit of all terms, every partial sum was exact, in any order.  Elsewhere both ends of the error
-    interval must round to the same code.  They do where they share the sign, the exponent and the leading fraction
-    bits, with something set below (`shift` bits): then no code and no boundary lies between them.  Only the others
-    are encoded.
+    interval must round to the same code.  Only those that `may_differ` are encoded.
     """
     exact = np.int64(0)
     suspects = np.int64(0)
-    below = (np.int64(1) << shift) - 1
     for j in range(len(row)):
         value = row[j]
         magnitude = norm * norms[j]
@@ -52,14 +65,9 @@ def certify_row(
             row[j] = value
         by_range = magnitude < 9007199254740992.0 * unit
         bound = gamma * magnitude + abs(value) * 4.440892098500626e-16
-        low, high = float_bits(value - bound), float_bits(value + bound)
-        # no `and`, no `or`: branches would keep the loop out of vector registers
-        crossed = np.int64(1) if ((low ^ high) >> shift) != 0 else np.int64(0)
-        crossed |= np.int64(1) if (low & below) == 0 else np.int64(0)
-        crossed |= np.int64(1) if (high & below) == 0 else np.int64(0)
         inside = np.int64(1) if by_range else np.int64(0)
         exact += inside
-        suspect = crossed & (inside ^ 1)
+        suspect = may_differ(value, bound, shift) & (inside ^ 1)
         suspects += suspect
         flags[j] = suspect
     for j in range(len(row)):
@@ -209,18 +217,13 @@ def certify_values(n, es, rs, storage):
         numba.int64(reals, reals, numba.from_dtype(storage)[::1], numba.boolean[::1]), nogil=True, cache=True
     )
     def kernel(values, errors, out, unsure):
-        below = (np.int64(1) << shift) - 1
         suspects = np.int64(0)
         for t in range(len(values)):
             value, error = values[t], errors[t]
             error = 0.0 if error <= 0.0 else error + abs(value) * 2.220446049250313e-16
-            low, high = float_bits(value - error), float_bits(value + error)
-            crossed = np.int64(1) if ((low ^ high) >> shift) != 0 else np.int64(0)
-            crossed |= np.int64(1) if (low & below) == 0 else np.int64(0)
-            crossed |= np.int64(1) if (high & below) == 0 else np.int64(0)
-            crossed &= np.int64(0) if error == 0.0 else np.int64(1)
-            suspects += crossed
-            unsure[t] = crossed != 0
+            suspect = may_differ(value, error, shift) & (np.int64(0) if error == 0.0 else np.int64(1))
+            suspects += suspect
+            unsure[t] = suspect != 0
         for t in range(len(values)):
             out[t] = carrier.encode(values[t], n, es, rs, small, smallest, largest) & mask
         if suspects == 0:

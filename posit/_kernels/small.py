@@ -97,9 +97,8 @@ def room(m, k, n):
 _room = njit(forceinline=True)(room)
 
 
-MOST_FOR_BLAS = (
-    1 << 18
-)  #: multiply-adds up to which OpenBLAS starts no threads of its own (its interface/gemm.c)
+#: multiply-adds up to which OpenBLAS starts no threads of its own (its interface/gemm.c)
+MOST_FOR_BLAS = 1 << 18
 
 
 @cache
@@ -126,21 +125,8 @@ def multiply_small(factors, result, added):
     @njit(
         numba.void(
             *(_I, _I, given, _PLACES, _I, _I, given, _PLACES, _I, _I, _F, _PLACES, _I),
-            *(
-                _I,
-                _I,
-                _I,
-                codes_type,
-                _I,
-                _F,
-                ints,
-                _I,
-                numba.float64,
-                numba.float64,
-                numba.uint8[::1],
-                ints,
-                _I,
-            ),
+            *(_I, _I, _I, codes_type, _I, _F, ints, _I, numba.float64, numba.float64),
+            *(numba.uint8[::1], ints, _I),
         ),
         nogil=True,
         cache=True,
@@ -220,7 +206,7 @@ def multiply_small(factors, result, added):
 
 @cache
 def multiply_one(factors, result, signed, mask, base, length):
-    """Kernel (a, b, turned_a, turned_b, codes, work, slack, gemm): one product, with as few arguments as will do.
+    """Kernel (a, b, turned_a, turned_b, codes, work, bound, slack, gemm): one product, with few arguments.
 
     A call of `multiply_small` costs as much as a product of 16 × 16 numbers.  a (m, k), b (k, n) and codes (m, n) are
     matrices as the caller has them; one that is `turned` is in Fortran order, the others are in C order.  `work` has
@@ -231,19 +217,17 @@ def multiply_one(factors, result, signed, mask, base, length):
     given = numba.types.Array(kinds[0], 2, "A", readonly=True)
 
     @njit(
-        numba.void(given, given, _I, _I, kinds[1][:, ::1], _F, numba.float64, _I),
+        numba.void(given, given, _I, _I, kinds[1][:, ::1], _F, numba.float64, numba.float64, _I),
         nogil=True,
         cache=True,
     )
-    def one(a, b, turned_a, turned_b, codes, work, slack, gemm):
+    def one(a, b, turned_a, turned_b, codes, work, bound, slack, gemm):
         (m, k), n = a.shape, b.shape[1]
         floats, integers = _room(m, k, n)
         work, bits = work[:floats], work[floats:].view(np.int64)
         bits, counts = bits[: integers + length], bits[integers + length :]
         counts[:] = 0
         places, none = np.zeros(1, np.int64), np.empty(0)
-        operations = k + 4.0  # four of the bound itself
-        bound = slack * (operations * 2.0**-53 / (1 - operations * 2.0**-53) * INFLATE)
         kernel(
             0, 1, flat_signed(a), places, 1 if turned_a else k, m if turned_a else 1,
             flat_signed(b), places, 1 if turned_b else n, k if turned_b else 1, none, places, 0,

@@ -4,10 +4,11 @@ It happens outside of the rules, which know nothing of it: where an operator ret
 returns, and where autograd has run the backward pass of one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from torch._C._autograd import _get_sequence_nr
 from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
@@ -16,6 +17,15 @@ from posit.torch.scaling import Grid, on_grid
 
 aten = torch.ops.aten
 _COPIES = {aten.clone.default, aten.copy_.default, aten._to_copy.default}
+
+
+def settled(function: Any, given: Any, call: Callable[[], Any]) -> Any:
+    """What a function with a derivative of its own returns, on its grid; so will be the gradients it hands back."""
+    start = _get_sequence_nr()
+    result = call()
+    settle(function, given, result)
+    _follow(result, start)
+    return result
 
 
 def settle(op: Any, given: Any, result: Any) -> None:
@@ -38,7 +48,7 @@ def settle(op: Any, given: Any, result: Any) -> None:
             _write(each, grid)
 
 
-def follow(result: Any, start: int) -> None:
+def _follow(result: Any, start: int) -> None:
     """Round gradients too: those that functions called since sequence number `start` will hand back."""
     for each in _leaves(result):
         if each.grad_fn is not None and each._policy is not None and each._policy.scaling is not None:

@@ -1,6 +1,7 @@
 """`PositTensor`: integer codes that PyTorch sees as a float32 tensor, with a rule for every operator it answers."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self
@@ -8,13 +9,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch._C._autograd import _get_sequence_nr
 
 from posit.codec import decode, encode, signed_storage
 from posit.errors import CodeError, FormatError, FormatMismatch, NonFiniteError, NoRuleError
 from posit.formats import Format
 from posit.rounding import certified
-from posit.torch._settle import follow, settle
+from posit.torch._settle import settle, settled
 from posit.torch.policy import Policy, in_backward, phase
 from posit.torch.registry import calling_module, fused_rule, rule_of
 from posit.torch.scaling import Grid
@@ -163,16 +163,10 @@ class PositTensor(torch.Tensor):
                     f"{getattr(function, '__name__', function)} of posits has a derivative of its own, which "
                     "torch.func (grad, vjp, jvp, vmap) does not see; use torch.autograd.grad or backward()"
                 )
-            start = _get_sequence_nr()
-            if torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled():
-                with phase(backward=False):  # run again inside a backward pass; autograd.Function hides that
-                    result = fused(*args, **(kwargs or {}))
-                    settle(function, (args, kwargs), result)
-            else:
-                result = fused(*args, **(kwargs or {}))
-                settle(function, (args, kwargs), result)
-            follow(result, start)
-            return result
+            # run again inside a backward pass it is still a forward pass, which autograd.Function hides
+            again = torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
+            with phase(backward=False) if again else nullcontext():
+                return settled(function, (args, kwargs), lambda: fused(*args, **(kwargs or {})))
         with torch._C.DisableTorchFunctionSubclass():
             return function(*args, **(kwargs or {}))
 

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from torch._C._autograd import _get_sequence_nr
-
 from posit.formats import Format
-from posit.torch._settle import follow, settle
+from posit.torch._settle import settled
 from posit.torch.derivative import OnceDifferentiable
 from posit.torch.policy import Policy
 from posit.torch.tensor import Outcome, PositTensor
@@ -41,10 +39,7 @@ def cast(
         fmt = wanted.activations if wanted is not None else (like or x).format
     if fmt == x.format and wanted == x.policy:
         return x
-    start = _get_sequence_nr()
-    result: PositTensor = _Cast.apply(x, fmt, wanted)  # type: ignore[no-untyped-call]
-    settle(cast, x, result)
-    follow(result, start)
+    result: PositTensor = settled(cast, x, lambda: _Cast.apply(x, fmt, wanted))  # type: ignore[no-untyped-call]
     return result
 
 

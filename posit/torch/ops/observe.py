@@ -77,11 +77,8 @@ def current() -> Observer | None:
 
 
 @dataclass(frozen=True)
-class MatrixObservation:
-    """An exact matrix product ``a @ b (+ addend)`` in one format; those of mixed formats are not observed.
-
-    b may be a stack of matrices; then so is the result.
-    """
+class Observed:
+    """What every `Observation` holds, of operands and a result that are the operation's own."""
 
     op: str
     format: Format
@@ -89,6 +86,25 @@ class MatrixObservation:
     result: npt.NDArray[np.integer]
     tiers: Explanation
     open: npt.NDArray[np.int64]
+
+    @property
+    def sources(self) -> tuple[Any, ...]:
+        """The operands."""
+        return self.operands
+
+    @property
+    def target(self) -> int:
+        """Address of the result."""
+        return int(self.result.ctypes.data)
+
+
+@dataclass(frozen=True)
+class MatrixObservation(Observed):
+    """An exact matrix product ``a @ b (+ addend)`` in one format; those of mixed formats are not observed.
+
+    b may be a stack of matrices; then so is the result.
+    """
+
     gathered_from: tuple[Any, ...] = ()  #: where operands are copies
     within: npt.NDArray[np.integer] | None = None  #: where the result is copied to
 
@@ -122,26 +138,10 @@ class MatrixObservation:
 
 
 @dataclass(frozen=True)
-class SumObservation:
+class SumObservation(Observed):
     """Exact sums of the rows of a matrix of codes."""
 
-    op: str
-    format: Format
-    operands: tuple[Any, ...]
-    result: npt.NDArray[np.integer]
-    tiers: Explanation
-    open: npt.NDArray[np.int64]
     rows: npt.NDArray[np.integer]
-
-    @property
-    def sources(self) -> tuple[Any, ...]:
-        """The operands."""
-        return self.operands
-
-    @property
-    def target(self) -> int:
-        """Address of the result."""
-        return int(self.result.ctypes.data)
 
     def terms(self, index: int) -> list[tuple[int, ...]]:
         """The elements of one row, each a term of one factor."""
