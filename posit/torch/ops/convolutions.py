@@ -116,65 +116,73 @@ class _Geometry:
 def _geometry(
     x: PositTensor, weight: PositTensor, bias: PositTensor | None, given: Any, groups: int, dimensions: int
 ) -> _Geometry:
-    where = f"conv{dimensions}d{calling_module()}"
     if x.ndim not in (dimensions + 1, dimensions + 2) or weight.ndim != dimensions + 2:
         raise ShapeError(
-            f"{where} needs an input of {dimensions + 2} dimensions, or {dimensions + 1} for one sample, and a weight "
-            f"of {dimensions + 2}; got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
+            f"{_where(dimensions)} needs an input of {dimensions + 2} dimensions, or {dimensions + 1} for one sample, "
+            f"and a weight of {dimensions + 2}; got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
         )
     channels, outputs = x.shape[-dimensions - 1], weight.shape[0]
     if groups < 1 or outputs % groups or channels != weight.shape[1] * groups:
         raise ShapeError(
-            f"{where} got {channels} channels, and a weight of shape {tuple(weight.shape)} for {groups} groups: it "
-            "needs groups * weight.shape[1] channels, and outputs divisible by groups"
+            f"{_where(dimensions)} got {channels} channels, and a weight of shape {tuple(weight.shape)} for {groups} "
+            "groups: it needs groups * weight.shape[1] channels, and outputs divisible by groups"
         )
     if bias is not None and tuple(bias.shape) != (outputs,):
-        raise ShapeError(f"{where} needs a bias of shape ({outputs},), got {tuple(bias.shape)}")
-    axes = _axes(where, x.shape[-dimensions:], weight.shape[2:], given)
+        raise ShapeError(f"{_where(dimensions)} needs a bias of shape ({outputs},), got {tuple(bias.shape)}")
+    axes = _axes(x.shape[-dimensions:], weight.shape[2:], given)
     if dimensions == 1:
         axes = [Axis(1, 1, 1, 1, 0, 0), *axes]
     return _Geometry((axes[0], axes[1]), groups, dimensions)
 
 
-def _axes(where: str, sizes: Any, taps: Any, given: Any) -> list[Axis]:
+def _where(dimensions: int) -> str:
+    """For messages only: asking for the calling module makes every frame on the way keep a copy of its locals."""
+    return f"conv{dimensions}d{calling_module()}"
+
+
+def _axes(sizes: Any, taps: Any, given: Any) -> list[Axis]:
     stride, padding, dilation = given
     count = len(sizes)
     strides, gaps = (
-        _numbers(where, "stride", stride, count, 1),
-        _numbers(where, "dilation", dilation, count, 1),
+        _numbers("stride", stride, count, 1),
+        _numbers("dilation", dilation, count, 1),
     )
     if isinstance(padding, str):
-        margins = _named_padding(where, padding, strides, gaps, taps)
+        margins = _named_padding(padding, strides, gaps, taps)
     else:
-        margins = [(p, p) for p in _numbers(where, "padding", padding, count, 0)]
+        margins = [(p, p) for p in _numbers("padding", padding, count, 0)]
     axes = [
         Axis(size, tap, step, gap, *margin)
         for size, tap, step, gap, margin in zip(sizes, taps, strides, gaps, margins, strict=True)
     ]
     if any(axis.taps < 1 or axis.outputs < 1 for axis in axes):
         raise ShapeError(
-            f"{where}: windows {tuple(taps)} with dilation {tuple(gaps)} do not fit the input {tuple(sizes)} padded by "
-            f"{padding}"
+            f"{_where(count)}: windows {tuple(taps)} with dilation {tuple(gaps)} do not fit the input {tuple(sizes)} "
+            f"padded by {padding}"
         )
     return axes
 
 
-def _named_padding(where: str, padding: str, strides: list[int], gaps: list[int], taps: Any) -> list[Two]:
+def _named_padding(padding: str, strides: list[int], gaps: list[int], taps: Any) -> list[Two]:
     if padding == "valid":
         return [(0, 0)] * len(strides)
     if padding != "same":
-        raise ShapeError(f"{where} has padding 'same' and 'valid', or numbers; got {padding!r}")
+        raise ShapeError(
+            f"{_where(len(strides))} has padding 'same' and 'valid', or numbers; got {padding!r}"
+        )
     if any(step != 1 for step in strides):
-        raise ShapeError(f"{where}: padding 'same' needs a stride of 1, got {tuple(strides)}")
+        raise ShapeError(f"{_where(len(strides))}: padding 'same' needs a stride of 1, got {tuple(strides)}")
     totals = [gap * (tap - 1) for gap, tap in zip(gaps, taps, strict=True)]
     return [(total // 2, total - total // 2) for total in totals]
 
 
-def _numbers(where: str, name: str, value: Any, count: int, least: int) -> list[int]:
+def _numbers(name: str, value: Any, count: int, least: int) -> list[int]:
     numbers = [value] if isinstance(value, int) else list(value)
     numbers = numbers * count if len(numbers) == 1 else numbers
     if len(numbers) != count or not all(isinstance(number, int) and number >= least for number in numbers):
-        raise ShapeError(f"{where}: {name} must be {count} integers of at least {least}, got {value!r}")
+        raise ShapeError(
+            f"{_where(count)}: {name} must be {count} integers of at least {least}, got {value!r}"
+        )
     return numbers
 
 

@@ -1,5 +1,6 @@
 """Convolutions of PositTensors against sums of rationals, torch's float64 and unmodified modules."""
 
+import gc
 import math
 from fractions import Fraction
 from typing import Any
@@ -301,3 +302,30 @@ def test_observers_are_told_of_every_product(groups: int) -> None:
         >= 2 * groups
     )
     assert seen[-1].target == w.grad.codes.data_ptr()
+
+
+def test_a_training_step_leaves_nothing_for_the_garbage_collector() -> None:
+    """A message that was made ready for every call kept frames, and with them saved tensors, until a collection."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)
+    )
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(posit_tensor(parameter.detach(), posit16)))
+    x = posit_tensor(torch.rand(2, 1, 8, 8), posit16)
+
+    def step() -> None:
+        functional.cross_entropy(model(x), torch.tensor([0, 2])).backward()
+        model.zero_grad()
+
+    step()
+    gc.collect()
+    gc.disable()
+    try:
+        before = [each for each in gc.get_objects() if type(each) is PositTensor]
+        step()
+        known = {id(each) for each in before}
+        left = [each for each in gc.get_objects() if type(each) is PositTensor and id(each) not in known]
+        assert [tuple(each.shape) for each in left] == []
+    finally:
+        gc.enable()
