@@ -184,6 +184,7 @@ def correlate(
         if not stacked:
             sums = sums.reshape(outputs, -1, count).swapaxes(0, 1)
         out[samples, :, rows] = sums.reshape(-1, outputs, rows.stop - rows.start, windows.columns)
+        del patches, sums  # before the next are made
 
 
 def blocks(samples: int, windows: Windows, k: int) -> Iterator[tuple[slice, slice]]:
@@ -275,11 +276,12 @@ def weight_gradient(
         out[:, here, taps.start : taps.stop] = sums.reshape(
             len(lines), stop - first, len(taps), len(windows.at_columns)
         )
+        del patches, sums
 
 
 def lines_of(grad: Codes) -> Codes:
     """(samples, outputs, rows, columns) as (outputs, samples * rows * columns)."""
-    return np.ascontiguousarray(grad.swapaxes(0, 1)).reshape(grad.shape[1], -1)
+    return _buffers.contiguous(grad.swapaxes(0, 1)).reshape(grad.shape[1], -1)
 
 
 def _pieces(channels: slice, windows: Windows, most: int) -> Iterator[tuple[int, int, range]]:

@@ -17,6 +17,7 @@ from posit import Format
 from posit._matmul import matmul_workspace
 from posit._streams import sums_workspace
 from posit.torch.ops.softmax import rows_workspace
+from postrain.memory.layer_formulas import LAYERS
 
 aten, ga = torch.ops.aten, torch.ops.ga
 
@@ -140,7 +141,21 @@ def _grad_weight(args: tuple[Any, ...], fmt: Format) -> int:
     return _geometric(args, args[4][0], math.prod(args[4][1:]), 3, fmt.storage.itemsize)
 
 
+def _marks(args: tuple[Any, ...], fmt: Format) -> int:
+    return certified_workspace(args[0].numel())
+
+
+def _embedding_backward(args: tuple[Any, ...], fmt: Format) -> int:
+    """Decoded rows, their order, float64 sums with marks."""
+    grad, indices, count = args[:3]
+    table: int = count * grad.shape[-1]
+    return int(_DOUBLE * (grad.numel() + indices.numel() + count) + (_DOUBLE + 1) * table)
+
+
 _FORMULAS: dict[Any, Callable[[tuple[Any, ...], Format], int]] = {
+    **LAYERS,
+    aten.gelu_backward.default: _marks,
+    aten.embedding_dense_backward.default: _embedding_backward,
     aten.mm.default: _mm,
     aten.addmm.default: _addmm,
     aten.sum.default: _sum,

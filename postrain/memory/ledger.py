@@ -9,24 +9,24 @@ once.
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import fields
 from typing import Any, Self
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ga import _register
 from posit import _buffers
 from posit.torch import PositTensor
+from posit.torch.registry import fused_rule
+from postrain.memory.purposes import ACTIVATIONS, WORKSPACE, current_purpose, purpose
 from postrain.report.schema import Account
 
-ACTIVATIONS, WORKSPACE, WEIGHTS = "activations", "workspace", "weights"
-GRADIENTS, OPTIMIZER_STATE, INPUTS = "gradients", "optimizer_state", "inputs"
-
-_purpose: ContextVar[str] = ContextVar("purpose", default=WORKSPACE)
+_BACKWARD = (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 
 #: operators that are themselves written in torch: their bodies run under the watch, which sees their buffers
 _BODIES: dict[Any, Callable[..., Any]] = {
@@ -39,18 +39,11 @@ Sizes = Callable[[torch.Tensor], int]
 Workspace = Callable[[Any, tuple[Any, ...], Any], int]
 
 
-@contextmanager
-def purpose(name: str) -> Iterator[None]:
-    """Everything made meanwhile is for this: the name of a field of `Account`."""
-    token = _purpose.set(name)
-    try:
-        yield
-    finally:
-        _purpose.reset(token)
-
-
 class Ledger:
     """Buffers by purpose over time, while its context lasts.
+
+    What was made as workspace in a forward pass and is still there when a backward pass begins was saved for it: it
+    belongs to the activations.
 
     Sees the storages of all tensors that operators return (views share one; of a `PositTensor` the codes),
     and the NumPy buffers that posit makes.  Not what an operator of torch allocates and frees inside.
@@ -59,6 +52,7 @@ class Ledger:
         sizes: Bytes of a tensor's storage; for prediction with fake tensors.
         workspace: Bytes that an operator ``(op, arguments, result)`` holds besides its result; given for
             prediction, where operators are not run.
+        not_kept: Of operators, the places of results that are not counted, since what is predicted has no such results.
 
     >>> with Ledger() as ledger, purpose(ACTIVATIONS):
     ...     x = torch.zeros(100)
@@ -68,9 +62,15 @@ class Ledger:
     800
     """
 
-    def __init__(self, sizes: Sizes | None = None, workspace: Workspace | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Sizes | None = None,
+        workspace: Workspace | None = None,
+        not_kept: Mapping[Any, tuple[int, ...]] | None = None,
+    ) -> None:
         self._sizes = sizes
         self._workspace = workspace
+        self._not_kept = not_kept or {}
         self._purposes: list[str] = []
         self._events: list[tuple[int, int]] = []
         self._arrays: dict[int, tuple[int, int, int]] = {}  # buffer number: first byte, end, and itself
@@ -81,6 +81,7 @@ class Ledger:
 
     def __enter__(self) -> Self:
         self._stack.enter_context(_buffers.listening(self._add_array))
+        self._stack.enter_context(_Functions(self))
         self._stack.enter_context(_Watch(self))
         return self
 
@@ -99,7 +100,14 @@ class Ledger:
             if isinstance(tensor, torch.Tensor):
                 number = self._find_or_add(tensor)
                 if number >= since:
-                    self._purposes[number] = _purpose.get()
+                    self._purposes[number] = current_purpose()
+
+    def saved(self) -> None:
+        """A backward pass begins: workspace that lives was saved for it."""
+        with self._lock:
+            for number in [*self._watched]:
+                if self._purposes[number] == WORKSPACE:
+                    self._purposes[number] = ACTIVATIONS
 
     def made(self) -> int:
         """How many buffers have been written down."""
@@ -107,9 +115,18 @@ class Ledger:
 
     def pass_through(self, op: Any, args: tuple[Any, ...], result: Any) -> None:
         """Write down workspace that came and went inside one operator, where a formula for it was given."""
-        if self._workspace is not None and (size := self._workspace(op, args, result)):
-            number = self._new(size, WORKSPACE)
-            self._gone(number, size)
+        if self._workspace is not None:
+            self.passing(self._workspace(op, args, result))
+
+    def leave_out(self, op: Any, result: Any) -> None:
+        """Do not count those of an operator's results that posits do not have."""
+        for place in self._not_kept.get(op, ()):
+            self._find_or_add(result[place], 0)
+
+    def passing(self, size: int) -> None:
+        """Write down workspace of so many bytes that came and went."""
+        if size:
+            self._gone(self._new(size, WORKSPACE), size)
 
     def peak(self) -> Account:
         """The purposes of all buffers that lived when most bytes did."""
@@ -122,8 +139,7 @@ class Ledger:
             parts: Counter[str] = Counter()
             for number, size in self._events[:at]:
                 parts[self._purposes[number]] += size
-        names = (WEIGHTS, GRADIENTS, OPTIMIZER_STATE, ACTIVATIONS, WORKSPACE, INPUTS)
-        return Account(**{name: parts[name] for name in names})
+        return Account(**{field.name: parts[field.name] for field in fields(Account)})
 
     def _new(self, size: int, name: str) -> int:
         with self._lock:
@@ -140,22 +156,23 @@ class Ledger:
 
     def _add_array(self, buffer: Any) -> None:
         size, start = buffer.nbytes, buffer.__array_interface__["data"][0]
-        number = self._new(size, _purpose.get())
+        number = self._new(size, current_purpose())
         with self._lock:
             self._arrays[number] = start, start + size, number
             self._watched[number] = weakref.ref(buffer, lambda _: self._gone(number, size))
 
-    def _find_or_add(self, tensor: torch.Tensor) -> int:
+    def _find_or_add(self, tensor: torch.Tensor, size: int | None = None) -> int:
         storage = (tensor.codes if isinstance(tensor, PositTensor) else tensor).untyped_storage()
         known = self._storages.get(storage._cdata)
         if known is None:
             known = self._array_under(storage)
         if known is not None:
             return known
-        size = storage.nbytes() if self._sizes is None else self._sizes(tensor)
-        number, key = self._new(size, _purpose.get()), storage._cdata
+        if size is None:
+            size = storage.nbytes() if self._sizes is None else self._sizes(tensor)
+        number, key = self._new(size, current_purpose()), storage._cdata
 
-        def gone(_: object) -> None:
+        def gone(_: object, size: int = size) -> None:
             self._storages.pop(key, None)
             self._gone(number, size)
 
@@ -170,6 +187,32 @@ class Ledger:
         with self._lock:
             address = storage.data_ptr()
             return next((n for start, end, n in self._arrays.values() if start <= address < end), None)
+
+
+class _Functions(TorchFunctionMode):
+    """Shows a ledger what functions that posits answer whole return; what else they make is workspace."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    def __torch_function__(
+        self,
+        function: Any,
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in _BACKWARD:
+            self._ledger.saved()
+        if fused_rule(function) is None or not any(issubclass(kind, PositTensor) for kind in types):
+            return function(*args, **kwargs)
+        since = self._ledger.made()
+        with purpose(WORKSPACE):
+            result = function(*args, **kwargs)
+        self._ledger.claim(result, since)
+        return result
 
 
 class _Watch(TorchDispatchMode):
@@ -195,6 +238,7 @@ class _Watch(TorchDispatchMode):
                 result = _BODIES[op](*args, **kwargs)
         else:
             result = op(*args, **kwargs)
+        ledger.leave_out(op, result)
         ledger.claim(result, since)
         ledger.pass_through(op, args, result)
         return result

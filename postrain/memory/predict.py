@@ -4,12 +4,16 @@ In posits every operator's result takes the bytes of its codes, and what the ope
 from shapes by `postrain.memory.formulas`.
 """
 
+from contextlib import ExitStack
+
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from postrain.memory.account import Case
 from postrain.memory.formulas import posit_workspace
+from postrain.memory.layer_formulas import NOT_KEPT
 from postrain.memory.ledger import Ledger
+from postrain.memory.planned import PlannedFunctions
 from postrain.memory.steps import Inference, Training, actions, build
 from postrain.recipe import Recipe
 from postrain.report.schema import Account
@@ -30,15 +34,19 @@ def predict(case: Case) -> tuple[Account, Account]:
 
 def _peak(action: Inference | Training, case: Case) -> Account:
     recipe = Recipe(case.recipe)
-    ledger = Ledger(sizes=lambda tensor: tensor.untyped_storage().nbytes())
-    if recipe.is_posit:
-        fmt = recipe.format
-        width = fmt.storage.itemsize
-        ledger = Ledger(
-            sizes=lambda tensor: _bytes(tensor, width),
-            workspace=lambda op, args, result: posit_workspace(op, args, result, fmt),
-        )
-    with ledger:
+    with ExitStack() as stack:
+        if recipe.is_posit:
+            fmt = recipe.format
+            width = fmt.storage.itemsize
+            ledger = Ledger(
+                sizes=lambda tensor: _bytes(tensor, width),
+                workspace=lambda op, args, result: posit_workspace(op, args, result, fmt),
+                not_kept=NOT_KEPT,
+            )
+            stack.enter_context(PlannedFunctions(fmt, ledger.passing))
+        else:
+            ledger = Ledger(sizes=lambda tensor: tensor.untyped_storage().nbytes())
+        stack.enter_context(ledger)
         action.enter(ledger)
         action.run(ledger)
     return ledger.peak()

@@ -20,16 +20,9 @@ from posit.torch import PositTensor, posit_tensor
 from postrain.convert import convert
 from postrain.errors import MeasurementError
 from postrain.memory.account import Case
-from postrain.memory.ledger import (
-    ACTIVATIONS,
-    GRADIENTS,
-    INPUTS,
-    OPTIMIZER_STATE,
-    WEIGHTS,
-    Ledger,
-    purpose,
-)
+from postrain.memory.ledger import Ledger
 from postrain.memory.networks import Workload
+from postrain.memory.purposes import ACTIVATIONS, GRADIENTS, INPUTS, OPTIMIZER_STATE, WEIGHTS, purpose
 from postrain.optim.sgd import SGD
 from postrain.recipe import Recipe
 

@@ -32,6 +32,9 @@ _PLACEHOLDERS = {  #: colour that matplotlib draws with, and the CSS variable th
     "#0000b4": "--workspace",
     "#0000b5": "--inputs",
     "#0000b6": "--unattributed",
+    "#0000b7": "--residual-stream",
+    "#0000b8": "--tangents",
+    "#0000b9": "--quires",
 }
 _COLOUR = {variable: colour for colour, variable in _PLACEHOLDERS.items()}
 _STYLE: Any = {
@@ -112,6 +115,8 @@ def _draw_memory(axes: Axes, pair: Sequence[Model]) -> None:
     left = [0.0] * len(bars)
     for name in (*(field.name for field in fields(Account)), "unattributed"):
         widths = [parts[name] / 1024 for _, parts in bars]
+        if not any(widths):
+            continue
         colour = _COLOUR["--" + name.replace("_", "-")]
         axes.barh(places, widths, 0.8, left, color=colour, label=purpose(name))
         left = [start + width for start, width in zip(left, widths, strict=True)]

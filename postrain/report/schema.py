@@ -7,7 +7,7 @@ shown. All sizes are bytes, all times seconds, all fractions of one.
 
 from dataclasses import dataclass, fields
 
-VERSION = 1  #: of this schema; raised when a field changes its meaning or goes
+VERSION = 2  #: of this schema; raised when a field changes its meaning or goes
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = "forward", "input gradient", "weight gradient"  #: kinds of sums
 PERMUTED, ONE_THREAD = "permuted batches", "one thread"  #: how a training is repeated
@@ -46,6 +46,9 @@ class Account:
     activations: int
     workspace: int
     inputs: int
+    residual_stream: int = 0  #: of reversible networks, in fixed point
+    tangents: int = 0  #: random directions of weights or activations
+    quires: int = 0  #: exact sums of gradients
 
     @property
     def total(self) -> int:

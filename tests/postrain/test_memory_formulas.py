@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 import postrain.geometric  # noqa: F401  (rules for geometric products)
 from ga import VGA3, Layout, plan_for
@@ -65,6 +66,58 @@ def operations(fmt: Format) -> dict[str, tuple[Any, tuple[Any, ...]]]:
             (x, x, y, plan.key, [1, 64]),
         ),
     }
+
+
+LAYERS: dict[str, Any] = {
+    "layer norm": (
+        lambda x, w, b: functional.layer_norm(x, (128,), w, b),
+        (4096, 128),
+        [(128,), (128,)],
+        lambda x, w, b: (aten.native_layer_norm.default, (x, (128,), w, b, 1e-5)),
+        lambda g, x, w, b: (
+            aten.native_layer_norm_backward.default,
+            (g, x, (128,), None, None, w, b, [True] * 3),
+        ),
+    ),
+    "group norm": (
+        lambda x, w, b: functional.group_norm(x, 2, w, b),
+        (64, 16, 14, 14),
+        [(16,), (16,)],
+        lambda x, w, b: (aten.native_group_norm.default, (x, w, b, 64, 16, 196, 2, 1e-5)),
+        lambda g, x, w, b: (
+            aten.native_group_norm_backward.default,
+            (g, x, None, None, w, 64, 16, 196, 2, [True] * 3),
+        ),
+    ),
+    "convolution": (
+        lambda x, w, b: functional.conv2d(x, w, b, padding=1),
+        (32, 16, 20, 20),
+        [(16, 16, 3, 3), (16,)],
+        lambda x, w, b: (aten.convolution.default, (x, w, b, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)),
+        lambda g, x, w, b: (
+            aten.convolution_backward.default,
+            (g, x, w, [16], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_workspace_of_layers_is_what_tracemalloc_sees(name: str) -> None:
+    run, shape, shapes, forward, backward = LAYERS[name]
+    fmt = FORMATS[1]
+    args = [rounded(each, fmt).requires_grad_() for each in (shape, *shapes)]
+    with threads(1):
+        y: Any = run(*args)
+        with torch.no_grad():
+            seen = numpy_peak(lambda: run(*args)) - y.codes.untyped_storage().nbytes()
+        assert posit_workspace(*forward(*args), result=y, fmt=fmt) == pytest.approx(
+            seen, rel=0.15, abs=1 << 15
+        )
+        grad = rounded(tuple(y.shape), fmt, seed=1)
+        results = sum(2 * each.numel() for each in args)
+        seen = numpy_peak(lambda: torch.autograd.grad(y, args, grad, retain_graph=True)) - results
+        assert posit_workspace(*backward(grad, *args), result=None, fmt=fmt) == pytest.approx(seen, rel=0.25)
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)

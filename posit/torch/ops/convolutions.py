@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from posit import _buffers
 from posit._matmul_operands import Product
 from posit._patches import (
     Axis,
@@ -198,7 +199,7 @@ class _Convolution(OnceDifferentiable):
         codes = _planes(x)
         kernel, added = _kernel(weight, bias, result)
         windows = geometry.windows
-        out = np.empty(
+        out = _buffers.empty(
             (len(codes), len(weight), windows.rows, windows.columns), signed_storage(result.format)
         )
         exact = _exact(result, weight, x, out)
@@ -274,7 +275,7 @@ def _input_gradient(
 ) -> PositTensor:
     result = outcome("convolution", grad, weight)
     codes, kernel = _planes(grad), _planes(weight)
-    out = np.zeros(
+    out = _buffers.zeros(
         (len(x), x.shape[1], *(axis.size for axis in geometry.axes)), signed_storage(result.format)
     )
     exact = _exact(result, weight, grad, out)
@@ -289,7 +290,7 @@ def _weight_gradient(
 ) -> PositTensor:
     result = outcome("convolution", grad, x)
     codes, inputs = _planes(grad), _planes(x)
-    out = np.empty(tuple(_planes(weight).shape), signed_storage(result.format))
+    out = _buffers.empty(tuple(_planes(weight).shape), signed_storage(result.format))
     exact = _exact(result, grad, x, out)
     for channels, outputs in geometry.parts(x.shape[1], len(weight)):
         weight_gradient(codes[:, outputs], inputs, channels, geometry.windows, exact, out[outputs])
@@ -307,6 +308,7 @@ def _add_weight_gradient(total: GradientSum, grad: PositTensor, x: PositTensor, 
             total.add_product(
                 grad.like(torch.from_numpy(lines)), x.like(torch.from_numpy(patches.T)), rows=outputs
             )
+            del patches, lines  # before the next are made
 
 
 def _float32(x: PositTensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ mean or variance is (1 - momentum) old + momentum new, new being the exact stati
 are exact float64 numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -31,6 +31,7 @@ from posit.torch.registry import calling_module, register_function
 from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 Floats = npt.NDArray[np.float64]
+_CHUNK = 1 << 15  #: elements whose products are summed at a time, where a sample has no more
 
 
 @register_function(functional.layer_norm)
@@ -267,14 +268,15 @@ class _Norm(OnceDifferentiable):
             to_x = result.wrap(
                 layout.back(derivative(layout.rows(x), rows, layout.norm, gamma, result.format), x)
             )
-        terms = grad.like(torch.from_numpy(layout.terms(rows.codes)))
         if ctx.needs_input_grad[2]:
-            units = _units(x, layout)
+            parts = _Terms(grad, x, layout)
             if gamma_sum is None:
-                to_weight = _sum_of_products(op, terms, units).view(weight.shape)
+                to_weight = parts.sums(op).view(weight.shape)
             else:
-                gamma_sum.add_sum_of_products(terms, units)
+                for terms, units in parts:
+                    gamma_sum.add_sum_of_products(terms, units)
         if ctx.needs_input_grad[3]:
+            terms = grad.like(torch.from_numpy(layout.terms(rows.codes)))
             if beta_sum is None:
                 to_bias = sum_leading(op, terms).view(ctx.bias_shape)
             else:
@@ -286,24 +288,47 @@ def _dtype(fmt: Any) -> torch.dtype:
     return torch.from_numpy(np.empty(0, signed_storage(fmt))).dtype
 
 
-def _units(x: PositTensor, layout: _Layout) -> PositTensor:
-    """(x - mean) / sqrt(variance + eps), rounded once to the format of activations, as (summed over, parameters)."""
-    fmt = x.policy.activations if x.policy is not None else x.format
-    codes, _ = normalize(layout.rows(x), layout.norm, layout.lines(None, 1.0), layout.lines(None, 0.0), fmt)
-    return PositTensor(torch.from_numpy(layout.terms(codes)), fmt, policy=x.policy)
+@dataclass(frozen=True)
+class _Terms:
+    """What is multiplied and summed for gamma's gradient, some rows at a time: the gradient, and x normalized.
 
+    Each pair has the shape (summed over, parameters).  (x - mean) / sqrt(variance + eps) is rounded once to the format
+    of activations.
+    """
 
-def _sum_of_products(op: str, a: PositTensor, b: PositTensor) -> PositTensor:
-    """Exact sums of a * b over the first dimension, each rounded once."""
-    result = outcome(op, a, b)
-    left, right = a.values(), b.values()
-    sums, *squares = (np.einsum("ij,ij->j", p, q) for p, q in ((left, right), (left, left), (right, right)))
-    # no more than the sum of magnitudes times so many units (Cauchy-Schwarz), in any order of summation
-    error = np.sqrt(squares[0] * squares[1]) * ((len(left) + 4) * 2.0**-52)
+    grad: PositTensor
+    x: PositTensor
+    layout: _Layout
 
-    def exact(column: int) -> int:
-        (p, unit_p), (q, unit_q) = whole(left[:, column]), whole(right[:, column])
-        total = sum(i * j for i, j in zip(p, q, strict=True))
-        return encode_rational(total * unit_p * unit_q, result.format)
+    def __iter__(self) -> Iterator[tuple[PositTensor, PositTensor]]:
+        layout, policy = self.layout, self.x.policy
+        grad, x = layout.rows(self.grad), layout.rows(self.x)
+        fmt = x.format if policy is None else policy.activations
+        ones, zeros = layout.lines(None, 1.0), layout.lines(None, 0.0)
+        step = layout.norm.lines * max(1, _CHUNK // (layout.norm.lines * layout.columns))
+        for start in range(0, len(x.codes), step):
+            part = slice(start, start + step)
+            units, _ = normalize(Rows(x.codes[part], x.format), layout.norm, ones, zeros, fmt)
+            terms = self.grad.like(torch.from_numpy(layout.terms(grad.codes[part])))
+            yield terms, PositTensor(torch.from_numpy(layout.terms(units)), fmt, policy=policy)
 
-    return result.round(sums, error, exact)
+    def sums(self, op: str) -> PositTensor:
+        """Exact sums of the products, each rounded once."""
+        result = outcome(op, self.grad, self.x)
+        sums, squares, count = np.zeros(()), np.zeros((2, 1)), 0
+        for terms, units in self:
+            left, right = terms.values(), units.values()
+            sums = sums + np.einsum("ij,ij->j", left, right)
+            squares = squares + np.stack([np.einsum("ij,ij->j", each, each) for each in (left, right)])
+            count += len(left)
+        # no more than the sum of magnitudes times so many units (Cauchy-Schwarz), in any order of summation
+        error = np.sqrt(squares[0] * squares[1]) * ((count + 4) * 2.0**-52)
+
+        def exact(column: int) -> int:
+            total = Fraction(0)
+            for terms, units in self:
+                (p, unit_p), (q, unit_q) = (whole(each.values()[:, column]) for each in (terms, units))
+                total += sum(i * j for i, j in zip(p, q, strict=True)) * unit_p * unit_q
+            return encode_rational(total, result.format)
+
+        return result.round(sums, error, exact)

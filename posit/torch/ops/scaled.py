@@ -18,6 +18,7 @@ from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 Floats = npt.NDArray[np.float64]
 _REACH = 320  #: formats within 2**±320 have products of two values and a scale inside float64's normal range
+_TILE = 1 << 17  #: float64 numbers decoded and multiplied at a time, where one sample has no more
 _SCALES = 2.0**-200, 2.0**200  #: and these scales
 
 
@@ -52,6 +53,9 @@ def scaled_product(
     if scale == 1.0 and added is None:
         return product(op, a, b)
     result = outcome(op, a, b)
+    rows = _together(a, b)
+    if rows < a.shape[0]:
+        return _in_parts(result, op, a, b, scale, added, rows)
     x, y = _cube(a), _cube(b)
     dots = _buffers.empty((x.shape[0], x.shape[1], y.shape[2]))
     torch.bmm(torch.from_numpy(x), torch.from_numpy(y), out=torch.from_numpy(dots))
@@ -61,6 +65,28 @@ def scaled_product(
     in_reach = all(max(f.max_scale, -f.lsb_scale) <= _REACH for f in (a.format, b.format))
     codes = _certified(result, x, y, dots, scale, _addend(added, shape), in_reach)
     return result.wrap(codes.reshape(shape))
+
+
+def _together(a: PositTensor, b: PositTensor) -> int:
+    """How many places of the first of the leading dimensions are worked on together."""
+    if a.ndim < 3 or not a.shape[0]:
+        return max(a.shape[0], 1)
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    return max(1, _TILE // max(1, math.prod(a.shape[1:-2]) * (m * k + k * n + m * n)))
+
+
+def _in_parts(
+    result: Outcome, op: Any, a: PositTensor, b: PositTensor, scale: float, added: Floats | None, rows: int
+) -> PositTensor:
+    shape = (*a.shape[:-1], b.shape[-1])
+    codes = _buffers.empty(shape, signed_storage(result.format))
+    apart = added is not None and added.ndim == len(shape) and added.shape[0] == shape[0]
+    for start in range(0, shape[0], rows):
+        part = slice(start, start + rows)
+        own = added[part] if added is not None and apart else added
+        made = scaled_product(op, a.like(a.codes[part]), b.like(b.codes[part]), scale, own)
+        codes[part] = to_numpy(made.codes)
+    return result.wrap(codes)
 
 
 def _simulated(result: Outcome, dots: Floats, scale: float, added: Floats | None) -> PositTensor:

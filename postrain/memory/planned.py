@@ -1,0 +1,115 @@
+"""Stand-ins for what posits do otherwise than torch's own functions, for a walk on tensors that have no bytes.
+
+Attention of posits stores its probabilities; torch's stores a number for each query, and makes them again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from posit import Format
+from posit._matmul import matmul_workspace
+from posit.torch.ops.scaled import _TILE
+from posit.torch.ops.softmax import rows_workspace
+
+Passing = Callable[[int], None]  #: told of bytes that come and go
+
+
+class PlannedFunctions(TorchFunctionMode):
+    """Functions that posits answer whole and torch's fake tensors would walk through in another way.
+
+    Args:
+        fmt: Format of activations and gradients.
+        passing: Told of the workspace of each call.
+    """
+
+    def __init__(self, fmt: Format, passing: Passing) -> None:
+        super().__init__()
+        self._fmt, self._passing = fmt, passing
+
+    def __torch_function__(
+        self,
+        function: Any,
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if function is functional.scaled_dot_product_attention:
+            return self._attention(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        **options: Any,
+    ) -> Tensor:
+        weights: Tensor = _Weights.apply(query, key, self)  # type: ignore[no-untyped-call]
+        if dropout_p:
+            weights = functional.dropout(weights, dropout_p)
+        context: Tensor = _Context.apply(weights, value, self)  # type: ignore[no-untyped-call]
+        return context
+
+    def scaled(self, a: Tensor, b: Tensor) -> None:
+        """Workspace of ``scale * a @ b`` with a scale other than 1."""
+        (m, k), n, first = a.shape[-2:], b.shape[-1], max(a.shape[0], 1)
+        one = a.numel() // (m * k) // first * (m * k + k * n + m * n)
+        some = min(first, max(1, _TILE // max(one, 1)))
+        width, products = self._fmt.storage.itemsize, some * (a.numel() // (m * k) // first)
+        marks = products * m * n * (1 + (width if some < first else 0))
+        self._passing(8 * some * one + marks + 16 * products * (m + n))
+
+    def plain(self, a: Tensor, b: Tensor) -> None:
+        """Workspace of ``a @ b``."""
+        self._passing(matmul_workspace(a.shape[-2], a.shape[-1], b.shape[-1]))
+
+    def softmax(self, weights: Tensor, operands: int) -> None:
+        """Workspace of softmax or of its derivative, beside the scores of this size."""
+        width = int(weights.shape[-1])
+        scores = weights.numel() * self._fmt.storage.itemsize
+        self._passing(scores + rows_workspace(weights.numel() // max(width, 1), width, operands))
+
+
+class _Weights(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, planned: Any) -> Any:
+        planned.scaled(query, key.transpose(-2, -1))
+        weights = query.new_empty((*query.shape[:-1], key.shape[-2]))
+        planned.softmax(weights, 1)
+        ctx.save_for_backward(query, key, weights)
+        ctx.planned = planned
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        query, key, weights = ctx.saved_tensors
+        ctx.planned.softmax(weights, 2)
+        scores = torch.empty_like(weights)
+        ctx.planned.scaled(scores, key)
+        to_query = torch.empty(query.shape)
+        ctx.planned.scaled(scores.transpose(-2, -1), query)
+        return to_query, torch.empty(key.shape), None
+
+
+class _Context(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Any, value: Any, planned: Any) -> Any:
+        planned.plain(weights, value)
+        ctx.save_for_backward(weights, value)
+        ctx.planned = planned
+        return weights.new_empty((*weights.shape[:-1], value.shape[-1]))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        weights, value = ctx.saved_tensors
+        ctx.planned.plain(grad, value.transpose(-2, -1))
+        to_weights = torch.empty(weights.shape)
+        ctx.planned.plain(weights.transpose(-2, -1), grad)
+        return to_weights, torch.empty(value.shape), None
