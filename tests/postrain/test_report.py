@@ -86,7 +86,7 @@ def test_a_bool_is_not_a_count() -> None:
 
 
 def test_other_schemas_and_other_text_are_refused() -> None:
-    with pytest.raises(ReportError, match="schema 99 cannot be read, wanted 1"):
+    with pytest.raises(ReportError, match="schema 99 cannot be read, wanted 2"):
         results_json.from_dict({**asdict(RESULTS), "schema": 99})
     with pytest.raises(ReportError, match="has unknown \\['extra'\\]"):
         results_json.from_dict({**asdict(RESULTS), "extra": 1})
