@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from postrain.errors import MeasurementError
-from postrain.report.schema import Account, Memory
+from postrain.report.schema import Bytes, Memory
 
 _TIMEOUT = 600  # seconds; a first run compiles the kernels
 
@@ -102,4 +102,4 @@ def account(case: Case) -> Footprint:
 
 
 def _memory(found: dict[str, Any]) -> Memory:
-    return Memory(Account(**found["predicted"]), Account(**found["measured"]), found["measured_peak"])
+    return Memory(Bytes(**found["predicted"]), Bytes(**found["measured"]), found["measured_peak"])

@@ -18,7 +18,7 @@ from postrain.memory.ledger import Ledger
 from postrain.memory.meter import Meter, process_peak, reset_process_peak
 from postrain.memory.predict import predict
 from postrain.memory.steps import actions, build, real
-from postrain.report.schema import Account
+from postrain.report.schema import Bytes
 
 _WORTH_READING = 64 * 2**20  # predicted bytes above which the process' own peak says something
 
@@ -47,7 +47,7 @@ def measure(case: Case) -> dict[str, Any]:
     return found | {"seconds": time.perf_counter() - started}
 
 
-def _peaks(case: Case) -> tuple[dict[str, Account], dict[str, int]]:
+def _peaks(case: Case) -> tuple[dict[str, Bytes], dict[str, int]]:
     """By the ledger, and in a run without it by the meter, whose count starts before the model is built."""
     by_purpose = {}
     with Meter() as meter:

@@ -11,7 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
@@ -23,8 +23,16 @@ from ga import _register
 from posit import _buffers
 from posit.torch import PositTensor
 from posit.torch.registry import fused_rule
-from postrain.memory.purposes import ACTIVATIONS, WORKSPACE, current_purpose, purpose
-from postrain.report.schema import Account
+from postrain.memory.purposes import (
+    ACTIVATIONS,
+    INPUTS,
+    OPTIMIZER_STATE,
+    WEIGHTS,
+    WORKSPACE,
+    current_purpose,
+    purpose,
+)
+from postrain.report.schema import Bytes
 
 _BACKWARD = (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 
@@ -37,6 +45,26 @@ _BODIES: dict[Any, Callable[..., Any]] = {
 
 Sizes = Callable[[torch.Tensor], int]
 Workspace = Callable[[Any, tuple[Any, ...], Any], int]
+
+
+#: how long a buffer is held, by whom
+STACK, SAVED, RETURNED, REFERENCE = "stack-scoped", "closure-captured", "return-escaping", "by-reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One buffer of a ledger.
+
+    Its escape class is that of the place where it was made: *stack-scoped*, gone before its operator returned;
+    *closure-captured*, kept by a forward pass for the backward pass; *return-escaping*, handed on as a result;
+    *by-reference*, there before: weights, inputs, what the optimizer holds.
+    """
+
+    nbytes: int
+    purpose: str  #: the name of a field of `Bytes`
+    escape: str
+    made: int  #: number of the event, from 0, that made it
+    gone: int | None  #: that freed it; None where it outlived the ledger
 
 
 class Ledger:
@@ -72,6 +100,7 @@ class Ledger:
         self._workspace = workspace
         self._not_kept = not_kept or {}
         self._purposes: list[str] = []
+        self._escapes: list[str] = []
         self._events: list[tuple[int, int]] = []
         self._arrays: dict[int, tuple[int, int, int]] = {}  # buffer number: first byte, end, and itself
         self._storages: dict[int, int] = {}  # identity of a storage: buffer number
@@ -92,7 +121,10 @@ class Ledger:
         """These tensors' storages are for this purpose, now and before; unknown ones are written down."""
         for tensor in tensors:
             if tensor is not None:
-                self._purposes[self._find_or_add(tensor)] = name
+                number = self._find_or_add(tensor)
+                self._purposes[number] = name
+                if name in (WEIGHTS, INPUTS, OPTIMIZER_STATE):
+                    self._escapes[number] = REFERENCE
 
     def claim(self, result: Any, since: int) -> None:
         """Storages of an operator's result are for the purpose in force, if no older than buffer `since`."""
@@ -106,6 +138,8 @@ class Ledger:
         """A backward pass begins: workspace that lives was saved for it."""
         with self._lock:
             for number in [*self._watched]:
+                if self._escapes[number] != REFERENCE:
+                    self._escapes[number] = SAVED
                 if self._purposes[number] == WORKSPACE:
                     self._purposes[number] = ACTIVATIONS
 
@@ -126,9 +160,11 @@ class Ledger:
     def passing(self, size: int) -> None:
         """Write down workspace of so many bytes that came and went."""
         if size:
-            self._gone(self._new(size, WORKSPACE), size)
+            number = self._new(size, WORKSPACE)
+            self._escapes[number] = STACK
+            self._gone(number, size)
 
-    def peak(self) -> Account:
+    def peak(self) -> Bytes:
         """The purposes of all buffers that lived when most bytes did."""
         with self._lock:
             live = largest = at = 0
@@ -139,11 +175,27 @@ class Ledger:
             parts: Counter[str] = Counter()
             for number, size in self._events[:at]:
                 parts[self._purposes[number]] += size
-        return Account(**{field.name: parts[field.name] for field in fields(Account)})
+        return Bytes(**{field.name: parts[field.name] for field in fields(Bytes)})
+
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Every buffer that was written down, in the order in which they were made."""
+        with self._lock:
+            made: dict[int, tuple[int, int]] = {}
+            gone: dict[int, int] = {}
+            for index, (number, size) in enumerate(self._events):
+                if number in made:
+                    gone[number] = index
+                else:
+                    made[number] = index, size
+            return tuple(
+                Buffer(size, self._purposes[number], self._escapes[number], index, gone.get(number))
+                for number, (index, size) in made.items()
+            )
 
     def _new(self, size: int, name: str) -> int:
         with self._lock:
             self._purposes.append(name)
+            self._escapes.append(RETURNED)
             number = len(self._purposes) - 1
             self._events.append((number, size))
             return number

@@ -16,10 +16,10 @@ from postrain.memory.ledger import Ledger
 from postrain.memory.planned import PlannedFunctions
 from postrain.memory.steps import Inference, Training, actions, build
 from postrain.recipe import Recipe
-from postrain.report.schema import Account
+from postrain.report.schema import Bytes
 
 
-def predict(case: Case) -> tuple[Account, Account]:
+def predict(case: Case) -> tuple[Bytes, Bytes]:
     """Bytes by purpose at the peak of one inference and of one training step; no tensor is allocated.
 
     >>> inference, training = predict(
@@ -32,7 +32,7 @@ def predict(case: Case) -> tuple[Account, Account]:
     return inference, training
 
 
-def _peak(action: Inference | Training, case: Case) -> Account:
+def _peak(action: Inference | Training, case: Case) -> Bytes:
     recipe = Recipe(case.recipe)
     with ExitStack() as stack:
         if recipe.is_posit:

@@ -1,4 +1,4 @@
-"""What bytes are for: the names of `postrain.report.schema.Account`, and the one in force."""
+"""What bytes are for: the names of `postrain.report.schema.Bytes`, and the one in force."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ _purpose: ContextVar[str] = ContextVar("purpose", default=WORKSPACE)
 
 @contextmanager
 def purpose(name: str) -> Iterator[None]:
-    """Everything made meanwhile is for this: the name of a field of `Account`.
+    """Everything made meanwhile is for this: the name of a field of `Bytes`.
 
     >>> with purpose(QUIRES):
     ...     current_purpose()

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from postrain.report import units
 from postrain.report.check import pairs
-from postrain.report.schema import Account, Memory, Model, Results
+from postrain.report.schema import Bytes, Memory, Model, Results
 from postrain.report.tables import purpose, score
 
 _PLACEHOLDERS = {  #: colour that matplotlib draws with, and the CSS variable that takes its place
@@ -113,7 +113,7 @@ def _draw_memory(axes: Axes, pair: Sequence[Model]) -> None:
     bars = [bar for model in pair for bar in _bars(model)]
     places = [index + 0.5 * (index // 4) + 0.25 * (index // 2) for index in range(len(bars))]
     left = [0.0] * len(bars)
-    for name in (*(field.name for field in fields(Account)), "unattributed"):
+    for name in (*(field.name for field in fields(Bytes)), "unattributed"):
         widths = [parts[name] / 1024 for _, parts in bars]
         if not any(widths):
             continue
@@ -143,7 +143,7 @@ def _bars(model: Model) -> list[tuple[str, dict[str, int]]]:
     return bars
 
 
-def _parts(account: Account) -> dict[str, int]:
+def _parts(account: Bytes) -> dict[str, int]:
     return {field.name: getattr(account, field.name) for field in fields(account)}
 
 

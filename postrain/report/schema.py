@@ -37,7 +37,7 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Bytes:
     """Bytes by purpose at one moment, each byte once."""
 
     weights: int
@@ -54,7 +54,7 @@ class Account:
     def total(self) -> int:
         """The sum of all purposes.
 
-        >>> Account(1, 2, 3, 4, 5, 6).total
+        >>> Bytes(1, 2, 3, 4, 5, 6).total
         21
         """
         return sum(getattr(self, field.name) for field in fields(self))
@@ -64,8 +64,8 @@ class Account:
 class Memory:
     """Memory at its peak, predicted without allocating and measured in a fresh process."""
 
-    predicted: Account
-    measured: Account  #: the purposes at the moment of the peak
+    predicted: Bytes
+    measured: Bytes  #: the purposes at the moment of the peak
     measured_peak: int  #: by a meter that does not know the purposes
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from postrain.report import units
 from postrain.report.check import pairs
-from postrain.report.schema import Account, Memory, Model, Results
+from postrain.report.schema import Bytes, Memory, Model, Results
 
 GOOD, BAD, HEAD = "good", "bad", "head"  #: marks of a row: claim held, claim refuted, heading of those below
 
@@ -72,7 +72,7 @@ def score(model: Model, value: float) -> str:
 
 def _memory_rows(title: str, models: list[Model], memory: Callable[[Model], Memory]) -> list[Row]:
     rows = [Row(title, ("",) * len(models), HEAD)]
-    for field in fields(Account):
+    for field in fields(Bytes):
         cells = [
             (getattr(memory(m).predicted, field.name), getattr(memory(m).measured, field.name))
             for m in models
@@ -86,7 +86,7 @@ def _memory_rows(title: str, models: list[Model], memory: Callable[[Model], Memo
 
 
 def purpose(name: str) -> str:
-    """An `Account` field's name as words."""
+    """A `Bytes` field's name as words."""
     return name.replace("_", " ")
 
 

@@ -9,7 +9,7 @@ from postrain.report.schema import (
     PERMUTED,
     VERSION,
     WEIGHT_GRADIENT,
-    Account,
+    Bytes,
     Environment,
     Epoch,
     Equivariance,
@@ -100,8 +100,8 @@ def _model(model: str, arithmetic: str, parameters: int, width: int) -> Model:
         for n, end in ((n, n * STEPS_PER_EPOCH) for n in range(1, 11))
     ]
     weights, activations, inputs = parameters * width, 64 * 266 * width, 64 * 64 * width
-    inference = Account(weights, 0, 0, 64 * 128 * width, 9_000, inputs)
-    training = Account(weights, weights, weights, activations, 20_000, inputs)
+    inference = Bytes(weights, 0, 0, 64 * 128 * width, 9_000, inputs)
+    training = Bytes(weights, weights, weights, activations, 20_000, inputs)
     return Model(
         model=model,
         arithmetic=arithmetic,

@@ -14,7 +14,7 @@ from postrain.convert import convert
 from postrain.memory.ledger import Ledger
 from postrain.memory.purposes import ACTIVATIONS, GRADIENTS, INPUTS, WEIGHTS, purpose
 from postrain.optim.sgd import SGD
-from postrain.report.schema import Account
+from postrain.report.schema import Bytes
 from postrain.tasks import mlp
 
 
@@ -50,7 +50,7 @@ def test_views_are_counted_once() -> None:
     with Ledger() as ledger, purpose(ACTIVATIONS):
         x = torch.zeros(10, 10)
         kept = [x.t(), x[2:], x.view(-1), x.detach()]
-    assert ledger.peak() == Account(0, 0, 0, activations=400, workspace=0, inputs=0)
+    assert ledger.peak() == Bytes(0, 0, 0, activations=400, workspace=0, inputs=0)
     assert len(kept) == 4
 
 
@@ -76,9 +76,7 @@ def test_the_parts_are_those_at_the_moment_of_the_peak() -> None:
         with purpose(GRADIENTS):
             z = torch.zeros(100)
         del y, z
-    assert ledger.peak() == Account(
-        0, gradients=400, optimizer_state=0, activations=0, workspace=0, inputs=400
-    )
+    assert ledger.peak() == Bytes(0, gradients=400, optimizer_state=0, activations=0, workspace=0, inputs=400)
 
 
 def test_a_purpose_known_late_holds_from_the_beginning() -> None:
@@ -87,9 +85,7 @@ def test_a_purpose_known_late_holds_from_the_beginning() -> None:
         y = torch.zeros(50)
         del y
         ledger.label(GRADIENTS, [x])
-    assert ledger.peak() == Account(
-        0, gradients=400, optimizer_state=0, activations=0, workspace=200, inputs=0
-    )
+    assert ledger.peak() == Bytes(0, gradients=400, optimizer_state=0, activations=0, workspace=200, inputs=0)
 
 
 def test_freed_bytes_are_gone() -> None:
