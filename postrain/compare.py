@@ -21,7 +21,7 @@ from postrain.bench.step import step_times
 from postrain.data import load
 from postrain.exactness import Watcher
 from postrain.files import prepare_output
-from postrain.memory import account
+from postrain.memory import footprint
 from postrain.memory.networks import case_for
 from postrain.options import CompareOptions, Progress
 from postrain.recipe import FLOAT32, Recipe
@@ -154,7 +154,7 @@ def _model(work: _Work, task: Task, recipe: Recipe, trained: Trained, weights_fi
     settings = task.hyperparameters
     stage = f"memory {task.model} {recipe.weights}"
     work.progress.start(stage, 1)
-    footprint = account(case_for(task, recipe.weights, work.options.seed))
+    found = footprint(case_for(task, recipe.weights, work.options.seed))
     work.progress.advance(stage)
     return Model(
         model=task.model,
@@ -175,8 +175,8 @@ def _model(work: _Work, task: Task, recipe: Recipe, trained: Trained, weights_fi
         step_losses=trained.step_losses,
         epochs=trained.epochs,
         batch=settings.batch,
-        inference=footprint.inference,
-        training=footprint.training,
+        inference=found.inference,
+        training=found.training,
         weights_file=weights_file,
         weights_sha256=trained.sha256,
     )

@@ -13,22 +13,28 @@ from dataclasses import asdict
 from typing import Any
 
 from postrain.errors import PostrainError
-from postrain.memory.account import Case
-from postrain.memory.ledger import Ledger
+from postrain.memory._account import Case
+from postrain.memory._ledger import Ledger
 from postrain.memory.meter import Meter, process_peak, reset_process_peak
 from postrain.memory.predict import predict
-from postrain.memory.steps import actions, build, real
+from postrain.memory.steps import Training, actions, build, real, require_options
 from postrain.report.schema import Bytes
 
+_TIMED = 3  # training steps
 _WORTH_READING = 64 * 2**20  # predicted bytes above which the process' own peak says something
 
 
 def measure(case: Case) -> dict[str, Any]:
     """Predict and measure a case in this process, which must be fresh and must end with `os._exit`."""
     started = time.perf_counter()
-    predicted = dict(zip(("inference", "training"), predict(case), strict=True))
-    for _, action in actions(lambda: real(case), case):
-        action.run()
+    require_options(case)
+    predicted = predict(case)
+    seconds = []
+    for _, action in actions(lambda: real(build(case), case), case):
+        for _ in range(_TIMED if isinstance(action, Training) else 1):
+            begun = time.perf_counter()
+            action.run()
+            seconds.append(time.perf_counter() - begun)
     del action
     gc.collect()
     gc.disable()
@@ -42,8 +48,10 @@ def measure(case: Case) -> dict[str, Any]:
         }
         for name in predicted
     }
-    found |= {f"process_{name}": grown.get(name) for name in predicted}
+    found.setdefault("inference_in_parts", None)
+    found |= {f"process_{name}": grown.get(name) for name in ("inference", "training")}
     found["parameters"] = sum(parameter.numel() for parameter in build(case).model.parameters())
+    found["step_seconds"] = min(seconds[-_TIMED:])
     return found | {"seconds": time.perf_counter() - started}
 
 
@@ -51,7 +59,7 @@ def _peaks(case: Case) -> tuple[dict[str, Bytes], dict[str, int]]:
     """By the ledger, and in a run without it by the meter, whose count starts before the model is built."""
     by_purpose = {}
     with Meter() as meter:
-        for name, action in actions(lambda: real(case), case):
+        for name, action in actions(lambda: real(build(case), case), case):
             with meter.window(name):
                 action.run()
             with Ledger() as ledger:
@@ -67,7 +75,7 @@ def _process_peaks(case: Case) -> dict[str, int]:
     grown: dict[str, int] = {}
     before = reset_process_peak()
     if before is not None:
-        for name, action in actions(lambda: real(case), case):
+        for name, action in actions(lambda: real(build(case), case), case):
             reset_process_peak()
             action.run()
             grown[name] = process_peak() - before

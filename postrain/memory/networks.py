@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ga.tasks.signed_volume import SignedVolumeNet
-from postrain.memory.account import Case
+from postrain.memory._account import Case
 from postrain.tasks import Task
 
 

@@ -3,11 +3,11 @@
 Attention of posits stores its probabilities; torch's stores a number for each query, and makes them again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -15,6 +15,8 @@ from posit import Format
 from posit._matmul import matmul_workspace
 from posit.torch.ops.scaled import _TILE
 from posit.torch.ops.softmax import rows_workspace
+from postrain.memory._account import Case
+from postrain.recipe import Recipe
 
 Passing = Callable[[int], None]  #: told of bytes that come and go
 
@@ -113,3 +115,31 @@ class _Context(torch.autograd.Function):
         to_weights = torch.empty(weights.shape)
         ctx.planned.plain(weights.transpose(-2, -1), grad)
         return to_weights, torch.empty(value.shape), None
+
+
+class PlannedOptimizer(torch.optim.SGD):
+    """One of `postrain.optim` on fake tensors: makes state of as many bytes, and updates nothing."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], case: Case) -> None:
+        super().__init__(parameters, lr=0.0)
+        fmt = Format.parse(case.state_format) if case.state_format else Recipe(case.recipe).format
+        self._kind, self._momentum = case.optimizer, case.momentum
+        self._dtype = {1: torch.int8, 2: torch.int16, 4: torch.int32}[fmt.storage.itemsize]
+
+    def step(self, closure: Any = None) -> Any:
+        """Make the state of what has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and not self.state[parameter]:
+                    for name, shape in self._shapes(tuple(parameter.shape)).items():
+                        self.state[parameter][name] = torch.empty(shape, dtype=self._dtype)
+        return None
+
+    def _shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        if self._kind == "adam":
+            return {"exp_avg": shape, "exp_avg_sq": shape}
+        if self._kind == "adafactor":
+            if len(shape) < 2:
+                return {"exp_avg_sq": shape}
+            return {"row": shape[:-1], "column": (*shape[:-2], shape[-1])}
+        return {"momentum": shape} if self._momentum else {}

@@ -1,38 +1,79 @@
-"""Predict a case's memory: walk its operators on fake tensors, which have shapes and no bytes.
+"""Predict memory: walk the operators of a step on fake tensors, which have shapes and no bytes.
 
 In posits every operator's result takes the bytes of its codes, and what the operator holds inside is computed
 from shapes by `postrain.memory.formulas`.
 """
 
+import copy
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
-from postrain.memory.account import Case
+from postrain.errors import MeasurementError
+from postrain.memory._account import INFERENCE, Case
+from postrain.memory._ledger import Ledger
 from postrain.memory.formulas import posit_workspace
 from postrain.memory.layer_formulas import NOT_KEPT
-from postrain.memory.ledger import Ledger
+from postrain.memory.networks import Workload
 from postrain.memory.planned import PlannedFunctions
-from postrain.memory.steps import Inference, Training, actions, build
+from postrain.memory.steps import Inference, Training, actions, build, inference, training
 from postrain.recipe import Recipe
 from postrain.report.schema import Bytes
 
 
-def predict(case: Case) -> tuple[Bytes, Bytes]:
-    """Bytes by purpose at the peak of one inference and of one training step; no tensor is allocated.
+def predict(case: Case) -> dict[str, Bytes]:
+    """Bytes by purpose at the peak of inference and of one training step; no tensor is allocated.
 
-    >>> inference, training = predict(
-    ...     Case("postrain.memory.networks:mlp", {"sizes": [10**6, 10**6]}, "posit16", batch=1))
-    >>> training.weights
+    >>> found = predict(Case("postrain.memory.networks:mlp", {"sizes": [10**6, 10**6]}, "posit16", batch=1))
+    >>> found["training"].weights
     2000002000000
     """
     with FakeTensorMode():
-        inference, training = (_peak(action, case) for _, action in actions(lambda: build(case), case))
-    return inference, training
+        return {name: _walk(action, case).peak() for name, action in actions(lambda: build(case), case)}
 
 
-def _peak(action: Inference | Training, case: Case) -> Bytes:
+def walked(work: Callable[[], Workload], case: Case) -> Ledger:
+    """The ledger of a walk through one step; `work` is called where tensors are fake.
+
+    Raises:
+        MeasurementError: the model needs values to go on.
+    """
+    with FakeTensorMode():
+        try:
+            made = inference(work, case.micro_batch) if case.mode == INFERENCE else training(work, case)
+            return _walk(made, case)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise MeasurementError(
+                f"this model cannot be accounted for without running it: {error.func} needs values, so its "
+                "control flow or its shapes depend on data; make them depend on shapes only"
+            ) from error
+
+
+def faked(work: Workload) -> Workload:
+    """A workload of the same shapes, under the fake mode in force; nothing is read or copied."""
+    memo: dict[int, object] = {}
+    for tensor in (*work.model.parameters(), *work.model.buffers()):
+        made = torch.empty(tensor.shape, dtype=tensor.dtype)
+        memo[id(tensor)] = (
+            nn.Parameter(made, requires_grad=tensor.requires_grad)
+            if isinstance(tensor, nn.Parameter)
+            else made
+        )
+    return Workload(copy.deepcopy(work.model, memo), work.loss, _like(work.inputs), _like(work.targets))
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype)
+
+
+def _walk(action: Inference | Training, case: Case) -> Ledger:
     recipe = Recipe(case.recipe)
     with ExitStack() as stack:
         if recipe.is_posit:
@@ -49,10 +90,10 @@ def _peak(action: Inference | Training, case: Case) -> Bytes:
         stack.enter_context(ledger)
         action.enter(ledger)
         action.run(ledger)
-    return ledger.peak()
+    return ledger
 
 
-def _bytes(tensor: torch.Tensor, width: int) -> int:
+def _bytes(tensor: Tensor, width: int) -> int:
     """Bytes of a storage where float32 stands for codes."""
     stored = tensor.untyped_storage().nbytes()
     return stored // 4 * width if tensor.dtype == torch.float32 else stored

@@ -1,40 +1,51 @@
-"""The two things that are measured, one inference and one training step, and what each byte in them is for.
+"""What is measured, one inference and one training step, and what each byte in them is for.
 
-* *weights*, *optimizer state*: as they are named; the momentum exists before the step, and not in inference.
+* *weights*, *optimizer state*: as they are named; the state exists before the step, and not in inference.
 * *inputs*: the batch, and for training its targets.
 * *activations*: what operators return in the forward pass, saved for the backward pass or not; output and
   loss too.
 * *gradients*: of parameters, from the moment they are computed.
+* *residual stream*: the two halves of a `postrain.nn.ReversibleStack`.
+* *tangents*: random directions of modes that draw them.
+* *quires*: exact sums of gradients over micro-batches.
 * *workspace*: everything else: what operators use inside (decoded factors, float64 products) and what the
   backward pass makes on its way, gradients of activations included.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from posit.torch import PositTensor, posit_tensor
+from postrain import optim
 from postrain.convert import convert
 from postrain.errors import MeasurementError
-from postrain.memory.account import Case
-from postrain.memory.ledger import Ledger
+from postrain.memory._account import INFERENCE, Case
+from postrain.memory._ledger import Ledger
 from postrain.memory.networks import Workload
+from postrain.memory.planned import PlannedOptimizer
 from postrain.memory.purposes import ACTIVATIONS, GRADIENTS, INPUTS, OPTIMIZER_STATE, WEIGHTS, purpose
-from postrain.optim.sgd import SGD
+from postrain.modes import MODES, Settings, forward_in_parts, stepper
+from postrain.nn import ReversibleStack
 from postrain.recipe import Recipe
 
 _RATE = 2.0**-6  # learning rate; any will do
+OPTIMIZERS = ("sgd", "adam", "adafactor")
 
 
 @dataclass(frozen=True)
 class Inference:
-    """One forward pass without gradients; there is no optimizer and no target."""
+    """A forward pass without gradients; there is no optimizer and no target."""
 
     model: nn.Module
     inputs: Tensor
+    micro_batch: int | None = None
 
     def enter(self, ledger: Ledger) -> None:
         """Write down what is there before it runs."""
@@ -43,16 +54,25 @@ class Inference:
 
     def run(self, ledger: Ledger | None = None) -> None:
         """Run it."""
+        size = self.micro_batch
         with torch.no_grad(), purpose(ACTIVATIONS):
-            self.model(self.inputs)
+            if size is None:
+                self.model(self.inputs)
+            elif any(isinstance(module, ReversibleStack) for module in self.model.children()):
+                forward_in_parts(self.model, self.inputs, size)
+            else:
+                starts = range(0, len(self.inputs), size)
+                torch.cat([self.model(self.inputs[start : start + size]) for start in starts])
 
 
-@dataclass(frozen=True)
 class Training:
-    """One training step; gradients do not exist before it and are gone at its end."""
+    """One training step of a mode; gradients do not exist before it and are gone at its end."""
 
-    work: Workload
-    optimizer: torch.optim.Optimizer
+    def __init__(self, work: Workload, optimizer: torch.optim.Optimizer, case: Case) -> None:
+        self.work, self.optimizer, self.number = work, optimizer, 0
+        settings = Settings(micro_batch=case.micro_batch, tangents=case.tangents)
+        self.step = stepper(case.mode, work.model, self._loss, optimizer, settings)
+        self.samples: Any = _Samples(range(len(work.inputs)))
 
     def enter(self, ledger: Ledger) -> None:
         """Write down what is there before it runs."""
@@ -65,13 +85,57 @@ class Training:
 
     def run(self, ledger: Ledger | None = None) -> None:
         """Run it."""
-        with purpose(ACTIVATIONS):
-            loss = self.work.loss(self.work.model(self.work.inputs), self.work.targets)
-        loss.backward()
-        if ledger is not None:
-            ledger.label(GRADIENTS, (parameter.grad for parameter in self.work.model.parameters()))
-        self.optimizer.step()
+        self.number += 1
+        hooks = [
+            each.register_post_accumulate_grad_hook(lambda held: ledger.label(GRADIENTS, [held.grad]))
+            for each in self.work.model.parameters()
+            if ledger is not None and each.requires_grad
+        ]
+        self.step(self.number, self.samples, self.work.inputs, self.work.targets, count=False)
+        for hook in hooks:
+            hook.remove()
         self.optimizer.zero_grad()
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        with purpose(ACTIVATIONS):
+            return self.work.loss(outputs, targets)
+
+
+class _Samples(list[int]):
+    """Numbers of samples, as modes read them, without a tensor."""
+
+    def tolist(self) -> list[int]:
+        return list(self)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return _Samples(found) if isinstance(place, slice) else found
+
+
+def default_loss(micro_batch: int | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy: the mean, or the sum where a batch is worked on in parts."""
+    return (
+        functional.cross_entropy
+        if micro_batch is None
+        else partial(functional.cross_entropy, reduction="sum")
+    )
+
+
+def require_options(case: Case) -> None:
+    """Refuse what cannot be measured.
+
+    Raises:
+        MeasurementError: naming the option.
+    """
+    Recipe(case.recipe)
+    if case.mode not in (INFERENCE, *MODES):
+        raise MeasurementError(f"unknown mode {case.mode!r}; there are {INFERENCE}, {', '.join(MODES)}")
+    if case.optimizer not in OPTIMIZERS:
+        raise MeasurementError(
+            f"there is no prediction for optimizer {case.optimizer!r}; there are {', '.join(OPTIMIZERS)}"
+        )
+    if case.batch < 1:
+        raise MeasurementError(f"a batch needs at least one sample, got {case.batch}")
 
 
 def build(case: Case) -> Workload:
@@ -93,9 +157,9 @@ def build(case: Case) -> Workload:
     return work
 
 
-def real(case: Case) -> Workload:
-    """Build a case with its numbers rounded to its format."""
-    work, recipe = build(case), Recipe(case.recipe)
+def real(work: Workload, case: Case) -> Workload:
+    """A workload with its numbers rounded to the case's format; its model is converted in place."""
+    recipe = Recipe(case.recipe)
     if not recipe.is_posit:
         return work
     import postrain.geometric  # noqa: F401  (rules for geometric products)
@@ -109,17 +173,44 @@ def real(case: Case) -> Workload:
 
 def actions(work: Callable[[], Workload], case: Case) -> Iterator[tuple[str, Inference | Training]]:
     """Name and make what is measured, in turn; the caller drops each before it asks for the next."""
+    sizes = {INFERENCE: None} | ({"inference_in_parts": case.micro_batch} if case.micro_batch else {})
+    for name, size in sizes.items():
+        yield name, inference(work, size)
+    if case.mode != INFERENCE:
+        yield "training", training(work, case)
+
+
+def inference(work: Callable[[], Workload], micro_batch: int | None = None) -> Inference:
+    """The inference of a workload; the targets are not kept."""
     whole = work()
-    inference = Inference(whole.model, whole.inputs)
-    del whole  # the targets go
-    yield "inference", inference
-    del inference
-    training = Training(*_with_optimizer(work(), case))
-    training.run()  # makes the momentum
-    yield "training", training
+    return Inference(whole.model, whole.inputs, micro_batch)
 
 
-def _with_optimizer(work: Workload, case: Case) -> tuple[Workload, torch.optim.Optimizer]:
-    if any(isinstance(parameter, PositTensor) for parameter in work.model.parameters()):
-        return work, SGD(work.model.named_parameters(), lr=_RATE, momentum=case.momentum)
-    return work, torch.optim.SGD(work.model.parameters(), lr=_RATE, momentum=case.momentum)
+def training(work: Callable[[], Workload], case: Case) -> Training:
+    """The training step of a workload, once run, so that the optimizer's state exists."""
+    made = work()
+    action = Training(made, _optimizer(made.model, case), case)
+    action.run()
+    return action
+
+
+def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
+    fake = any(isinstance(each, torch._subclasses.FakeTensor) for each in model.parameters())
+    if fake and Recipe(case.recipe).is_posit:
+        return PlannedOptimizer(model.parameters(), case)
+    if any(isinstance(parameter, PositTensor) for parameter in model.parameters()):
+        return _posit_optimizer(model, case)
+    if case.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=_RATE)
+    if case.optimizer == "adafactor":
+        return torch.optim.Adafactor(model.parameters(), lr=_RATE)
+    return torch.optim.SGD(model.parameters(), lr=_RATE, momentum=case.momentum)
+
+
+def _posit_optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
+    named, options = model.named_parameters(), {"state_format": case.state_format}
+    if case.optimizer == "adam":
+        return optim.Adam(named, lr=_RATE, **options)
+    if case.optimizer == "adafactor":
+        return optim.Adafactor(named, lr=_RATE, **options)
+    return optim.SGD(named, lr=_RATE, momentum=case.momentum, **options)

@@ -10,7 +10,7 @@ import torch
 
 from postrain.data import load
 from postrain.errors import MeasurementError
-from postrain.memory import Case, account
+from postrain.memory import Case, footprint
 from postrain.memory.networks import Workload, case_for, mlp
 from postrain.memory.predict import predict
 from postrain.tasks import classification, volumes
@@ -25,24 +25,24 @@ GEOMETRIC = ("postrain.memory.networks:signed_volume", {"hidden": 16}, 128)
 @pytest.mark.parametrize("network", [SMALL, LARGE, GEOMETRIC], ids=["64-128-64-10", "784-512-256-10", "ga"])
 def test_ledger_meter_and_prediction_agree(network: tuple[str, dict[str, object], int], recipe: str) -> None:
     factory, arguments, batch = network
-    footprint = account(Case(factory, arguments, recipe, batch))
+    found = footprint(Case(factory, arguments, recipe, batch))
     width = 4 if recipe == "float32" else 2
-    for memory in (footprint.inference, footprint.training):
+    for memory in (found.inference, found.training):
         assert abs(memory.unattributed) <= 0.02 * memory.measured_peak, memory
         assert memory.predicted.total == pytest.approx(memory.measured_peak, rel=0.02)
-        assert memory.measured.weights == memory.predicted.weights == width * footprint.parameters
-    assert footprint.inference.measured.optimizer_state == 0
-    assert footprint.training.measured.optimizer_state == width * footprint.parameters
-    assert footprint.measured_ratio > 1
+        assert memory.measured.weights == memory.predicted.weights == width * found.parameters
+    assert found.inference.measured.optimizer_state == 0
+    assert found.training.measured.optimizer_state == width * found.parameters
+    assert found.measured_ratio > 1
 
 
 def test_large_prediction_is_what_the_process_grows_by() -> None:
     case = Case("postrain.memory.networks:mlp", {"sizes": [1024, 4096, 1024, 10]}, "float32", batch=64)
-    footprint = account(case)
-    if footprint.process_training is None:
+    found = footprint(case)
+    if found.process_training is None:
         pytest.skip("Linux does not let this process reset its peak")
-    assert footprint.training.predicted.total > 64 * 2**20
-    assert footprint.process_training == pytest.approx(footprint.training.predicted.total, rel=0.1)
+    assert found.training.predicted.total > 64 * 2**20
+    assert found.process_training == pytest.approx(found.training.predicted.total, rel=0.1)
 
 
 class Hidden(torch.nn.Module):
@@ -60,8 +60,8 @@ def hidden(batch: int, seed: int) -> Workload:
 
 def test_a_buffer_that_the_ledger_does_not_know_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    footprint = account(Case(f"{__name__}:hidden", {}, "float32", batch=8))
-    assert footprint.inference.unattributed == pytest.approx(800_000, rel=0.02)
+    found = footprint(Case(f"{__name__}:hidden", {}, "float32", batch=8))
+    assert found.inference.unattributed == pytest.approx(800_000, rel=0.02)
 
 
 METER = """
@@ -119,4 +119,4 @@ def test_a_case_is_its_task() -> None:
 )
 def test_a_case_that_cannot_be_built(case: Case, message: str) -> None:
     with pytest.raises(MeasurementError, match=message):
-        account(case)
+        footprint(case)

@@ -11,7 +11,7 @@ import posit
 from posit import _buffers
 from posit.torch import posit_tensor
 from postrain.convert import convert
-from postrain.memory.ledger import Ledger
+from postrain.memory._ledger import Ledger
 from postrain.memory.purposes import ACTIVATIONS, GRADIENTS, INPUTS, WEIGHTS, purpose
 from postrain.optim.sgd import SGD
 from postrain.report.schema import Bytes
