@@ -1,7 +1,7 @@
 """Exact gradients over any number of backward passes: rounded once at the end, so no split of a batch changes a bit."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,7 @@ from posit._quire_division import divided
 from posit.formats import Format
 from posit.torch import GradientSum, PositTensor, gradient_sums
 from postrain.errors import AccumulationError, RecipeError
+from postrain.memory.purposes import QUIRES, purpose
 
 
 @dataclass
@@ -64,7 +65,9 @@ def accumulate(model: nn.Module, divisor: int | None = None) -> Iterator[Sums]:
     parameters = _parameters(model)
     _check(model, parameters)
     fmt = widest(list(parameters.values()))
-    with gradient_sums(parameters.values(), fmt) as made:
+    with ExitStack() as stack:
+        with purpose(QUIRES):
+            made = stack.enter_context(gradient_sums(parameters.values(), fmt))
         sums = Sums(divisor, made, {id(parameter): name for name, parameter in parameters.items()})
         yield sums
     rounded = [name for name, parameter in parameters.items() if parameter.grad is not None]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -35,9 +34,6 @@ from postrain.memory.purposes import (
 )
 from postrain.report.schema import Bytes
 
-#: reading a number from a tensor, and what a walk without values reads
-_READ = torch.ops.aten._local_scalar_dense.default
-_VALUE: dict[tuple[bool, bool], float | bool] = {(True, False): 1.0, (False, False): 0, (False, True): False}
 _BACKWARD = (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 
 #: operators that are themselves written in torch: their bodies run under the watch, which sees their buffers
@@ -286,8 +282,6 @@ class _Watch(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs, since, ledger = kwargs or {}, self._ledger.made(), self._ledger
-        if op is _READ and isinstance(args[0], FakeTensor):
-            return _VALUE[args[0].dtype.is_floating_point, args[0].dtype == torch.bool]
         if any(issubclass(kind, PositTensor) for kind in types):
             with self, purpose(WORKSPACE):
                 result = PositTensor.__torch_dispatch__(op, types, args, kwargs)

@@ -39,8 +39,11 @@ def norm_backward_workspace(rows: int, columns: int, parameters: int, samples: i
     part = min(samples, max(1, _CHUNK // max(each, 1))) * each
     some = min(rows, max(1, _CHUNK // columns))
     decoded = some * columns * (2 * _DOUBLE + 1) + _STATISTICS * some
-    products = part * (2 * _DOUBLE + 2 * width) + norm_workspace(part // columns, columns, parameters)
-    return max(decoded, products + width * part) + _DOUBLE * parameters
+    products = part * (2 * _DOUBLE + 2 * width)
+    again = norm_workspace(part // columns, columns, parameters) + 2 * width * part
+    if part < rows * columns:  # the next are normalized while the last are held
+        again += products
+    return max(decoded, products, again) + _DOUBLE * parameters
 
 
 def _layer_norm(args: tuple[Any, ...], fmt: Format) -> int:

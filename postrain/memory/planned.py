@@ -4,25 +4,59 @@ Attention of posits stores its probabilities; torch's stores a number for each q
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from posit import Format
+from posit import Format, QuireArray
 from posit._matmul import matmul_workspace
 from posit.torch.ops.scaled import _TILE
 from posit.torch.ops.softmax import rows_workspace
 from postrain.memory._account import Case
+from postrain.memory.purposes import QUIRES, purpose
+from postrain.nn.passage import Passage
 from postrain.recipe import Recipe
+
+_DOUBLE = 8
+_DIGITS = 3  #: of 32 bits, in which the sums of one layer's gradients fit in recorded training; data decide
+_RESTING_TILE = 1 << 18  #: bytes of quires that `posit.torch.resting` works on together
 
 Passing = Callable[[int], None]  #: told of bytes that come and go
 
 
-class PlannedFunctions(TorchFunctionMode):
+def quire_bytes(fmt: Format) -> int:
+    """Of one quire in an array.
+
+    >>> quire_bytes(Format(16))
+    72
+    """
+    return 8 * len(QuireArray((0,), fmt)._planes)
+
+
+class Values(TorchDispatchMode):
+    """What training reads from tensors without values: a loss of 1, and that nothing is NaR."""
+
+    def __torch_dispatch__(
+        self,
+        op: Any,
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if op is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
+            return 1.0 if args[0].dtype.is_floating_point else args[0].dtype != torch.bool and 0
+        return op(*args, **(kwargs or {}))
+
+
+class PlannedFunctions:
     """Functions that posits answer whole and torch's fake tensors would walk through in another way.
+
+    Used as a context.  They are replaced where modules look them up, since a mode of torch would not see a forward pass
+    that is made again inside of a backward pass.
 
     Args:
         fmt: Format of activations and gradients.
@@ -30,19 +64,35 @@ class PlannedFunctions(TorchFunctionMode):
     """
 
     def __init__(self, fmt: Format, passing: Passing) -> None:
-        super().__init__()
         self._fmt, self._passing = fmt, passing
 
-    def __torch_function__(
-        self,
-        function: Any,
-        types: tuple[type, ...],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if function is functional.scaled_dot_product_attention:
-            return self._attention(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
+    def __enter__(self) -> Self:
+        self._before = functional.scaled_dot_product_attention, Passage._back
+        functional.scaled_dot_product_attention = self._attention
+        planned, run_back = self, Passage._back
+
+        def back(self: Passage, index: int, parameters: Any, gradients: Any) -> Any:
+            rows = list(self.parts())
+            held = planned._resting(parameters, self.halves[0], rows) if len(rows) > 1 else None
+            found = run_back(self, index, parameters, gradients)
+            del held
+            return found
+
+        Passage._back = back  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        functional.scaled_dot_product_attention, Passage._back = self._before  # type: ignore[method-assign]
+
+    def _resting(self, parameters: Any, half: Tensor, rows: list[slice]) -> Tensor:
+        """Digits of exact sums over micro-batches, and the quires and factors that are worked on."""
+        quire = quire_bytes(self._fmt)
+        elements = max((each.numel() for each in parameters), default=0)
+        terms = (rows[0].stop - rows[0].start) * (half.numel() // max(half.shape[0], 1))
+        tile = min(_RESTING_TILE, quire * elements)
+        self._passing(tile + 2 * _DOUBLE * (tile // quire + terms))
+        with purpose(QUIRES):
+            return torch.empty(_DIGITS * sum(each.numel() for each in parameters), dtype=torch.int32)
 
     def _attention(
         self,
@@ -123,6 +173,7 @@ class PlannedOptimizer(torch.optim.SGD):
     def __init__(self, parameters: Iterable[nn.Parameter], case: Case) -> None:
         super().__init__(parameters, lr=0.0)
         fmt = Format.parse(case.state_format) if case.state_format else Recipe(case.recipe).format
+        self.quire = quire_bytes(Recipe(case.recipe).format)  #: bytes
         self._kind, self._momentum = case.optimizer, case.momentum
         self._dtype = {1: torch.int8, 2: torch.int16, 4: torch.int32}[fmt.storage.itemsize]
 

@@ -22,7 +22,7 @@ from postrain.memory._ledger import Ledger
 from postrain.memory.formulas import posit_workspace
 from postrain.memory.layer_formulas import NOT_KEPT
 from postrain.memory.networks import Workload
-from postrain.memory.planned import PlannedFunctions
+from postrain.memory.planned import PlannedFunctions, Values
 from postrain.memory.steps import Inference, Training, actions, build, inference, training
 from postrain.recipe import Recipe
 from postrain.report.schema import Bytes
@@ -35,7 +35,7 @@ def predict(case: Case) -> dict[str, Bytes]:
     >>> found["training"].weights
     2000002000000
     """
-    with FakeTensorMode():
+    with FakeTensorMode(), Values():
         return {name: _walk(action, case).peak() for name, action in actions(lambda: build(case), case)}
 
 
@@ -45,7 +45,7 @@ def walked(work: Callable[[], Workload], case: Case) -> Ledger:
     Raises:
         MeasurementError: the model needs values to go on.
     """
-    with FakeTensorMode():
+    with FakeTensorMode(), Values():
         try:
             made = inference(work, case.micro_batch) if case.mode == INFERENCE else training(work, case)
             return _walk(made, case)

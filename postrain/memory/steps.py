@@ -21,16 +21,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from posit.torch import PositTensor, posit_tensor
 from postrain import optim
+from postrain._step import Step
 from postrain.convert import convert
 from postrain.errors import MeasurementError
 from postrain.memory._account import INFERENCE, Case
 from postrain.memory._ledger import Ledger
 from postrain.memory.networks import Workload
 from postrain.memory.planned import PlannedOptimizer
-from postrain.memory.purposes import ACTIVATIONS, GRADIENTS, INPUTS, OPTIMIZER_STATE, WEIGHTS, purpose
+from postrain.memory.purposes import (
+    ACTIVATIONS,
+    GRADIENTS,
+    INPUTS,
+    OPTIMIZER_STATE,
+    QUIRES,
+    WEIGHTS,
+    purpose,
+)
 from postrain.modes import MODES, Settings, forward_in_parts, stepper
 from postrain.nn import ReversibleStack
 from postrain.recipe import Recipe
@@ -86,19 +96,53 @@ class Training:
     def run(self, ledger: Ledger | None = None) -> None:
         """Run it."""
         self.number += 1
+        parameters = [each for each in self.work.model.parameters() if each.requires_grad]
         hooks = [
             each.register_post_accumulate_grad_hook(lambda held: ledger.label(GRADIENTS, [held.grad]))
-            for each in self.work.model.parameters()
-            if ledger is not None and each.requires_grad
+            for each in parameters
+            if ledger is not None
         ]
-        self.step(self.number, self.samples, self.work.inputs, self.work.targets, count=False)
+        with set_checkpoint_early_stop(False):  # which would raise where the meter runs Python
+            if (
+                isinstance(self.optimizer, PlannedOptimizer)
+                and isinstance(self.step, Step)
+                and self.step.micro_batch
+            ):
+                self._in_quires(parameters)
+            else:
+                self.step(self.number, self.samples, self.work.inputs, self.work.targets, count=False)
         for hook in hooks:
             hook.remove()
         self.optimizer.zero_grad()
 
+    def _in_quires(self, parameters: list[nn.Parameter]) -> None:
+        """Of a walk: gradients go to quires, and are rounded when all are there."""
+        assert isinstance(self.optimizer, PlannedOptimizer)
+        with purpose(QUIRES):
+            held = [
+                torch.empty(each.numel() * self.optimizer.quire, dtype=torch.uint8) for each in parameters
+            ]
+        hooks = [each.register_post_accumulate_grad_hook(_drop) for each in parameters]
+        self.step(self.number, self.samples, self.work.inputs, self.work.targets, count=False)
+        for hook in hooks:
+            hook.remove()
+        largest = max((each.numel() for each in parameters), default=0)
+        torch.empty(
+            largest * (self.optimizer.quire + 8), dtype=torch.uint8
+        )  # carries of one parameter, and codes
+        with purpose(GRADIENTS):
+            for each in parameters:
+                each.grad = torch.empty(each.shape)
+        del held
+        self.optimizer.step()
+
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         with purpose(ACTIVATIONS):
             return self.work.loss(outputs, targets)
+
+
+def _drop(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
 class _Samples(list[int]):

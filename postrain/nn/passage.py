@@ -19,6 +19,7 @@ from posit.torch.resting import RestingSum, resting_sums
 from posit.torch.tensor import Outcome
 from postrain.accumulate import widest
 from postrain.errors import AccumulationError, InversionError, ModeError, NaRError, StreamOverflow
+from postrain.memory.purposes import STREAM, purpose
 from postrain.nn.stream import FixedPoint, Kind, Unrepresentable
 
 Parameters = Sequence[nn.Parameter]
@@ -76,7 +77,8 @@ class Passage:
         """A stream of zeros for inputs of this shape; see `enter`."""
         own = list(shape)
         own[stack.dim] //= 2
-        first, second = (stack.stream.zeros(tuple(own)) for _ in range(2))
+        with purpose(STREAM):
+            first, second = (stack.stream.zeros(tuple(own)) for _ in range(2))
         return cls(stack, kind, (first, second), record)
 
     def enter(self, x: Tensor, rows: slice = slice(None)) -> None:

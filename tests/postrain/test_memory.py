@@ -88,12 +88,12 @@ def test_the_meter_has_one_time_line() -> None:
 
 
 def test_prediction_needs_no_memory() -> None:
-    inference, training = predict(Case(LARGE[0], {"sizes": [2**20, 2**20, 10]}, "posit16", batch=2))
-    assert inference.weights == training.optimizer_state == 2 * (2**40 + 2**20 + 10 * 2**20 + 10)
+    training = predict(Case(LARGE[0], {"sizes": [2**20, 2**20, 10]}, "posit16", batch=2))["training"]
+    assert training.weights == training.optimizer_state == 2 * (2**40 + 2**20 + 10 * 2**20 + 10)
 
 
 def test_prediction_grows_with_the_batch_where_it_should() -> None:
-    (_, small), (_, large) = (predict(Case(*SMALL[:2], "float32", batch)) for batch in (64, 128))
+    small, large = (predict(Case(*SMALL[:2], "float32", batch))["training"] for batch in (64, 128))
     assert large.inputs == 2 * small.inputs
     assert large.weights == small.weights
 
