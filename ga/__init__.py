@@ -6,7 +6,7 @@ blade.
 
 from ga import _register as _register
 from ga import _versor_hooks as _versor_hooks
-from ga import nn, testing
+from ga import draw, nn, testing
 from ga.algebra import CGA3, PGA2, PGA3, STA, VGA2, VGA3, Algebra
 from ga.constraint import Constraint
 from ga.conversions import (
@@ -41,6 +41,7 @@ from ga.nn.grade_check import check_grades
 from ga.order import BladeOrder
 from ga.parameter import MultivectorParameter
 from ga.plan import Plan, plan_for, plan_from_key
+from ga.sign_table import SignTable, sign_table
 from ga.versor import decompose, exp, interpolate, log, sqrt, versor_error
 from ga.versor_parameter import VersorParameter
 
@@ -67,9 +68,11 @@ __all__ = [
     "NotInvertibleError",
     "Plan",
     "ProductError",
+    "SignTable",
     "VersorParameter",
     "check_grades",
     "decompose",
+    "draw",
     "exp",
     "from_dense",
     "interpolate",
@@ -85,6 +88,7 @@ __all__ = [
     "rotor_between",
     "rotor_from_matrix",
     "rotor_from_quaternion",
+    "sign_table",
     "sqrt",
     "testing",
     "to_dense",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ga._derived import constant, of_grades
+from ga._frames import frame_of, limited, metric_of
 from ga._planes import pick
 from ga.constraint import is_versor
 from ga.errors import ConstraintError, LayoutError
@@ -22,8 +23,6 @@ from ga.multivector import Multivector
 from ga.plan import product_layout, symmetric_plan
 from ga.product import product
 from ga.versor import exp
-
-METRICS = ("versor", "bivector")
 
 
 class VersorParameter(nn.Parameter):
@@ -41,17 +40,20 @@ class VersorParameter(nn.Parameter):
 
     Args:
         mv: Initial value, a versor by type; its batch is that of the parameter.
-        metric: How long a step is.  ``"versor"``: a step of B moves the coefficients of R by as much, as an
-            unconstrained parameter would move: the coordinates of B are orthonormal for the change of R.
-            ``"bivector"``: B is the plain bivector.  The two are the same for rotations; a boosted or
-            displaced versor is moved further by the plain bivector, the further it already is.
+        metric: How long a step is.  All are the same for rotations.  ``"action"``: the coordinates of B are
+            orthonormal for the change of the map x ↦ R x ~R (:func:`ga._frames.action_frame`), and a step of
+            an optimizer changes a rapidity by at most 1; what R does to vectors is followed best.
+            ``"versor"``: they are orthonormal for the change of the coefficients of R, which move by as much as
+            those of an unconstrained parameter would.  ``"bivector"``: B is the plain bivector, by which a
+            boosted or displaced versor is moved further, the further it already is.  Left out, it is
+            ``"action"``, or ``"versor"`` where a bivector moves no vector (of two null generators).
         bivectors: Layout of B, to confine the versor to a subgroup (translations, say); all bivectors if
             left out.
         requires_grad: As of :class:`torch.nn.Parameter`.
 
     Raises:
         ConstraintError: the multivector is not a versor by type.
-        LayoutError: ``bivectors`` has other grades than 2; the metric is unknown.
+        LayoutError: ``bivectors`` has other grades than 2; the metric is unknown or does not fit.
 
     Source:
         Lezcano-Casado, "Trivializations for gradient-based optimization on manifolds", NeurIPS 2019 (dynamic
@@ -73,14 +75,14 @@ class VersorParameter(nn.Parameter):
     """
 
     blades: Layout  #: layout of B
-    metric: str  #: ``"versor"`` or ``"bivector"``
+    metric: str  #: ``"action"``, ``"versor"`` or ``"bivector"``
     _versor: Multivector  #: R
     _frame: Tensor | None  #: coordinates of the tensor to B, shape (bivectors, bivectors, *batch)
 
     def __new__(
         cls,
         mv: Multivector,
-        metric: str = "versor",
+        metric: str | None = None,
         bivectors: Layout | None = None,
         requires_grad: bool = True,
     ) -> Self:
@@ -91,15 +93,12 @@ class VersorParameter(nn.Parameter):
                 "MultivectorParameter for a multivector without a constraint"
             )
         blades = of_grades(mv.layout, (2,)) if bivectors is None else bivectors
-        if blades.grades != (2,) or metric not in METRICS:
-            raise LayoutError(
-                f"VersorParameter of {mv.layout} takes increments of grade 2 and a metric of {METRICS}, "
-                f"got {blades} and {metric!r}"
-            )
+        if blades.grades != (2,):
+            raise LayoutError(f"VersorParameter of {mv.layout} takes increments of grade 2, got {blades}")
         layout = _closure(mv.layout, blades)
         base = Multivector(pick(mv.planes.detach(), mv.layout, layout).clone(), layout, mv.constraint)
         increment = base.planes.new_zeros(len(blades), *base.shape)
-        return cls._of(increment, base, blades, metric, requires_grad)
+        return cls._of(increment, base, blades, metric_of(metric, blades), requires_grad)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """All is done by ``__new__``, as for every parameter of torch."""
@@ -113,7 +112,7 @@ class VersorParameter(nn.Parameter):
 
     def _place(self, base: Multivector) -> None:
         self._versor = base
-        self._frame = orthonormal_frame(base, self.blades) if self.metric == "versor" else None
+        self._frame = frame_of(self.metric, base, self.blades)
 
     @property
     def base(self) -> Multivector:
@@ -130,7 +129,7 @@ class VersorParameter(nn.Parameter):
             change = base * (b + (b * b) * 0.5)
             planes = base.planes + pick(change.planes, change.layout, base.layout)
         else:
-            moved = base * exp(b)
+            moved = base * exp(limited(b) if self.metric == "action" else b)
             planes = pick(moved.planes, moved.layout, base.layout)
         return Multivector(planes, base.layout, base.constraint)
 
@@ -196,37 +195,6 @@ class VersorParameter(nn.Parameter):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("VersorParameter is not pickled; save module.state_dict()")
-
-
-def orthonormal_frame(versor: Multivector, blades: Layout) -> Tensor:
-    """The symmetric matrix F for which R ↦ R (F b) changes the coefficients of R by a vector as long as b.
-
-    F = G^(-1/2), where G holds the products of the coefficients of R e_a and R e_b.
-
-    Args:
-        versor: R, shape ``(*batch)``.
-        blades: Layout of the bivectors.
-
-    Returns:
-        Shape ``(bivectors, bivectors, *batch)``.
-
-    >>> from ga import STA
-    >>> boost = exp(STA.bivector([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
-    >>> frame = orthonormal_frame(boost, Layout.of_grades(STA, 2))
-    >>> frame.diagonal().round(decimals=3)  # e01 is the boost itself
-    tensor([0.5160, 1.5430, 1.5430, 1.5430, 1.5430, 0.5160])
-    """
-    size = len(blades)
-    units = torch.eye(size, dtype=versor.dtype, device=versor.device)
-    moved = Multivector(versor.planes[:, None], versor.layout) * Multivector(
-        units.reshape(size, size, *(1,) * len(versor.shape)), blades
-    )
-    gram = torch.einsum("ka...,kb...->...ab", moved.planes, moved.planes)
-    values, vectors = torch.linalg.eigh(gram)
-    values = values.clamp(min=torch.finfo(values.dtype).eps * values.amax(-1, keepdim=True))  # huge boosts
-    root = (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
-    frame: Tensor = root.movedim((-2, -1), (0, 1))
-    return frame
 
 
 def renormalized(x: Multivector) -> Multivector:

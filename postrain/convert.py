@@ -1,5 +1,7 @@
 """Turning a float32 model into a posit model, in place, and back."""
 
+import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -42,6 +44,9 @@ def convert(model: Model, recipe: Recipe | str) -> Model:
     A model that was converted before is left alone where the formats agree; elsewhere values are rounded once more,
     from the posits they are.
 
+    Layers of `ga.nn` are converted like any other; `postrain.geometric` says what they round.  Parameters that are more
+    than their numbers, `ga.VersorParameter` and `ga.MultivectorParameter`, are refused.
+
     Args:
         model: Any module whose operators have posit rules.
         recipe: A recipe, or the name of one: see `Recipe.named`.
@@ -51,7 +56,7 @@ def convert(model: Model, recipe: Recipe | str) -> Model:
 
     Raises:
         RecipeError: a parameter lies on the meta device or another one than the CPU, is no float32 or posit tensor,
-            or is shared by modules whose formats differ.
+            is shared by modules whose formats differ, or is a versor or a multivector by type.
         posit.errors.NonFiniteError: a parameter holds NaN or an infinity.
 
     >>> model = convert(nn.Linear(2, 1), "posit16")
@@ -65,6 +70,8 @@ def convert(model: Model, recipe: Recipe | str) -> Model:
         from postrain.simulated import simulate
 
         return simulate(model, recipe) if recipe.is_simulated else model
+    if "ga" in sys.modules:
+        importlib.import_module("postrain.geometric")  # rules for what its layers do
     recipes = {name: recipe.for_module(name) for name, _ in model.named_modules()}
     planned = _plan(model, recipes)
     made = {key: _rounded(*each) for key, each in planned.items()}
@@ -125,6 +132,7 @@ def _plan(model: nn.Module, recipes: dict[str, Recipe]) -> _Tensors:
                     f"{full} and {other} are one tensor, shared, with formats that differ; give both one override"
                 )
             continue
+        _refuse_typed(full, tensor)
         if tensor.device.type != "cpu" or (
             tensor.dtype != torch.float32 and not isinstance(tensor, PositTensor)
         ):
@@ -134,6 +142,21 @@ def _plan(model: nn.Module, recipes: dict[str, Recipe]) -> _Tensors:
             )
         planned[id(tensor)] = full, own, tensor, grid
     return planned
+
+
+_TYPED = {
+    "VersorParameter": "a versor, which its updates move along its group in float32: train the module as it is and "
+    "convert the others, or register its planes as a buffer, `versor.multivector.planes`, to run it in posits",
+    "MultivectorParameter": "a multivector by type: keep its planes in an nn.Parameter, and its layout beside it "
+    "(`Multivector(self.planes, self.layout)` in forward), and convert that",
+}
+
+
+def _refuse_typed(name: str, tensor: torch.Tensor) -> None:
+    """Raise where a parameter is more than its numbers, which is all that posits keep of it."""
+    reason = _TYPED.get(type(tensor).__name__) if type(tensor).__module__.startswith("ga.") else None
+    if reason is not None:
+        raise RecipeError(f"cannot convert {name}: it is {reason}")
 
 
 def _in_norm_format(recipe: Recipe) -> Recipe:

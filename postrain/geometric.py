@@ -1,11 +1,16 @@
 """Geometric products of posits: each output blade is one exact sum of products, rounded once.
 
-Importing this module gives PositTensors rules for the three operators of `ga.product`.
+Importing this module gives PositTensors rules for the three operators of `ga.product`, and for the functions of `ga.nn`
+that are more than those (`postrain._geometric_layers`).
+
+Rounding points: each coefficient of a product once, of a weighted product too (an exact sum of products of three
+factors); each element of the gradient of a weight once, over all terms of its path and the whole batch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,50 +18,48 @@ import numpy.typing as npt
 import torch
 
 import ga.product  # noqa: F401  (defines torch.ops.ga)
-from ga.plan import Term, plan_from_key
+from ga.plan import Plan, plan_from_key
 from posit import _buffers
 from posit._explain import Explanation
-from posit.codec import encode, encode_rational, signed_storage
-from posit.errors import NoRuleError
-from posit.rounding import certified
+from posit._planes import Factor, Terms, sum_products, workspace
+from posit.codec import Codes, decode, encode, signed_storage
+from posit.errors import FormatError, NoRuleError
 from posit.torch import PositTensor, register_rule
 from posit.torch.ops.observe import Observed, current
-from posit.torch.tensor import outcome
+from posit.torch.registry import calling_module
+from posit.torch.tensor import outcome, to_numpy
 
-Floats = npt.NDArray[np.float64]
-_UNIT = 2.0**-53
+Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Result planes as sums over terms: for each plane, the terms as tuples of factor planes (and their signs).
+@lru_cache(maxsize=512)
+def products_of(plan: Plan) -> Terms:
+    """Terms of a product: planes of the first and the second operand."""
+    return Terms([(t.sign, (t.i, t.j)) for t in terms] for terms in plan.by_output)
 
-    `axes` are the batch axes (of the broadcast shape) that a result element sums over.
-    """
 
-    factors: tuple[Floats, ...]  #: decoded operands, each (planes, *S)
-    planes: tuple[
-        tuple[tuple[int, tuple[int, ...]], ...], ...
-    ]  #: per result plane: (sign, plane of each factor)
-    axes: tuple[int, ...]
+@lru_cache(maxsize=512)
+def weighted_products_of(plan: Plan) -> Terms:
+    """Terms of a weighted product: planes of both operands and of the weight."""
+    return Terms([(t.sign, (t.i, t.j, t.path)) for t in terms] for terms in plan.by_output)
 
-    def shape(self) -> tuple[int, ...]:
-        """Broadcast batch shape."""
-        return np.broadcast_shapes(*(factor.shape[1:] for factor in self.factors))
+
+@lru_cache(maxsize=512)
+def weight_gradients_of(plan: Plan) -> Terms:
+    """Terms of the gradient of a weight: planes of the result's gradient and of both operands."""
+    return Terms([(t.sign, (t.k, t.i, t.j)) for t in terms] for terms in plan.by_path)
 
 
 @register_rule(torch.ops.ga.product.default)
 def _product(op: Any, x: PositTensor, y: PositTensor, key: str) -> PositTensor:
     """Rounding points: each coefficient once."""
-    planes = tuple(tuple((t.sign, (t.i, t.j)) for t in terms) for terms in plan_from_key(key).by_output)
-    return _sum_products(op, (x, y), planes, None)
+    return sum_planes(op, (x, y), products_of(plan_from_key(key)))
 
 
 @register_rule(torch.ops.ga.weighted_product.default)
 def _weighted(op: Any, x: PositTensor, y: PositTensor, w: PositTensor, key: str) -> PositTensor:
     """Rounding points: each coefficient once."""
-    planes = tuple(tuple(_triple(t) for t in terms) for terms in plan_from_key(key).by_output)
-    return _sum_products(op, (x, y, w), planes, None)
+    return sum_planes(op, (x, y, w), weighted_products_of(plan_from_key(key)))
 
 
 @register_rule(torch.ops.ga.weighted_product_grad_weight.default)
@@ -64,135 +67,167 @@ def _grad_weight(
     op: Any, grad: PositTensor, x: PositTensor, y: PositTensor, key: str, shape: list[int]
 ) -> PositTensor:
     """Rounding points: each weight's gradient once, over all terms of its path and the whole batch."""
-    planes = tuple(tuple((t.sign, (t.k, t.i, t.j)) for t in terms) for terms in plan_from_key(key).by_path)
-    return _sum_products(op, (grad, x, y), planes, tuple(shape))
+    return sum_planes(op, (grad, x, y), weight_gradients_of(plan_from_key(key)), tuple(shape[1:]))
 
 
-def _triple(term: Term) -> tuple[int, tuple[int, ...]]:
-    return term.sign, (term.i, term.j, term.path)
-
-
-def _sum_products(
-    op: Any,
-    operands: tuple[PositTensor, ...],
-    planes: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...],
-    reduced_to: tuple[int, ...] | None,
+def sum_planes(
+    op: Any, operands: Sequence[PositTensor], terms: Terms, reduced_to: Shape | None = None
 ) -> PositTensor:
+    """Sums of products of planes, shape (planes, *batch) each; batches broadcast.
+
+    Args:
+        op: What to call it in messages.
+        operands: Two or three, in the order of the terms' planes.
+        terms: What is summed for each plane of the result.
+        reduced_to: Batch shape of the result, of which the rest is summed over too; the broadcast one if left out.
+
+    Returns:
+        Shape (planes, *batch), each element rounded once.
+    """
+    batch = np.broadcast_shapes(*(tuple(operand.shape[1:]) for operand in operands))
+    summed = _summed_axes(batch, reduced_to)
+    shape, arranged = arrange([tuple(operand.shape) for operand in operands], batch, summed)
+    factors = [
+        Factor(_arranged(to_numpy(each.codes), batch, summed, to), each.format)
+        for each, to in zip(operands, arranged, strict=True)
+    ]
+    result = summed_factors(op, operands, factors, terms, shape)
+    return result.like(result.codes.reshape(len(terms), *(batch if reduced_to is None else reduced_to)))
+
+
+def planes_workspace(shapes: Sequence[Shape], planes: int, reduced_to: Shape | None, width: int) -> int:
+    """Bytes that `sum_planes` holds at most besides its result, where operands lie in memory in order, on one thread.
+
+    Args:
+        shapes: Of the operands, (planes, *batch).
+        planes: Of the result.
+        reduced_to: As `sum_planes` takes it.
+        width: Bytes of a code of the result.
+    """
+    batch = np.broadcast_shapes(*(shape[1:] for shape in shapes))
+    shape, arranged = arrange(shapes, batch, _summed_axes(batch, reduced_to))
+    return workspace(arranged, planes, shape, width)
+
+
+def summed_factors(
+    op: Any,
+    operands: Sequence[PositTensor],
+    factors: Sequence[Factor],
+    terms: Terms,
+    shape: tuple[int, int, int],
+) -> PositTensor:
+    """`posit._planes.sum_products` in the format that results of these operands are to have, told to an observer."""
     result = outcome(op, *operands)
-    fmt = result.format
-    if sum(max(each.format.max_scale, -each.format.lsb_scale) for each in operands) > 900:
-        raise NoRuleError(
-            f"{op}: products of {len(operands)} values of {operands[0].format} leave float64's range; use es <= 2"
-        )
-    factors = [operand.values() for operand in operands]
-    batch = np.broadcast_shapes(*(factor.shape[1:] for factor in factors))
-    aligned = tuple(_align(factor, len(batch)) for factor in factors)
-    axes = _summed_axes(batch, reduced_to)
-    sums = _Sums(aligned, planes, axes)
-    value, error, terms = _evaluate(sums, batch)
-    error *= (terms + 4) * _UNIT * (1 + 2.0**-18)
-    open_elements: list[int] = []
-
-    def exact(index: int) -> int:
-        open_elements.append(index)
-        return encode_rational(_exact(sums, value.shape, index), fmt)
-
-    codes = certified(value, error, fmt, exact, signed_storage(fmt))
-    shape = (len(planes), *(reduced_to[1:] if reduced_to is not None else batch))
-    codes = codes.reshape(shape)
-    if (observer := current()) is not None and all(each.format == fmt for each in operands):
-        tiers = Explanation(certified=codes.size - len(open_elements), quire=len(open_elements))
+    try:
+        found = sum_products(factors, terms, result.format, shape)
+    except FormatError as error:
+        raise NoRuleError(f"{op}: {error}{calling_module()}") from error
+    observer = current()
+    if observer is not None and all(each.format == result.format for each in operands):
+        tiers = Explanation(certified=found.codes.size - found.open.size, quire=found.open.size)
         kept = tuple(operand.codes for operand in operands)
         observer(
             GeometricObservation(
-                str(op), fmt, kept, codes, tiers, np.array(open_elements, np.int64), sums, value.shape
+                str(op), result.format, kept, found.codes, tiers, found.open, tuple(factors), terms, shape
             )
         )
-    return result.wrap(codes)
+    return result.wrap(found.codes)
 
 
-def _align(factor: Floats, ndim: int) -> Floats:
-    """Insert batch axes behind the planes, so that NumPy broadcasts the batch shapes from the right."""
-    return factor.reshape(factor.shape[0], *(1,) * (ndim + 1 - factor.ndim), *factor.shape[1:])
+def arrange(shapes: Sequence[Shape], batch: Shape, summed: Shape) -> tuple[tuple[int, int, int], list[Shape]]:
+    """Shapes (planes, 1, summed, lanes) of operands (planes, *batch), and (1, summed, lanes).
+
+    Of a batch that is not summed over, an operand may keep the trailing part that it has: it repeats along the lanes.
+    """
+    count = math.prod(batch[axis] for axis in summed)
+    lanes = math.prod(batch) // max(count, 1) if math.prod(batch) else 0
+    full: list[Shape] = [(shape[0], 1, count, lanes) for shape in shapes]
+    if summed:
+        return (1, count, lanes), full
+    periods = [_period(shape[1:], batch) for shape in shapes]
+    longest = max((p for p in periods if p not in (None, 1, lanes)), default=1)
+    arranged: list[Shape] = [
+        (*each[:3], period) if period in (1, longest) else each
+        for each, period in zip(full, periods, strict=True)
+    ]
+    return (1, 1, lanes), arranged
 
 
-def _summed_axes(batch: tuple[int, ...], reduced_to: tuple[int, ...] | None) -> tuple[int, ...]:
+def _period(own: Shape, batch: Shape) -> int | None:
+    """Elements after which an operand repeats along the batch; None where it does so in another way."""
+    trailing = tuple(own)
+    while trailing and trailing[0] == 1:
+        trailing = trailing[1:]
+    return math.prod(trailing) if trailing == batch[len(batch) - len(trailing) :] else None
+
+
+def _arranged(codes: Codes, batch: Shape, summed: Shape, to: Shape) -> Codes:
+    """Codes (planes, *own batch) in another shape: what is summed first, written out where it must be."""
+    if math.prod(codes.shape) == math.prod(to) and not summed:
+        return codes.reshape(to)
+    own = (1,) * (len(batch) + 1 - codes.ndim) + codes.shape[1:]
+    spread = np.broadcast_to(codes.reshape(codes.shape[0], *own), (codes.shape[0], *batch))
+    kept = [axis for axis in range(len(batch)) if axis not in summed]
+    order = [0, *(axis + 1 for axis in (*summed, *kept))]
+    turned = spread.transpose(order)
+    if turned.flags.c_contiguous:
+        return turned.reshape(to)
+    copy = _buffers.empty(turned.shape, codes.dtype)
+    copy[...] = turned
+    return copy.reshape(to)
+
+
+def _summed_axes(batch: Shape, reduced_to: Shape | None) -> Shape:
     if reduced_to is None:
         return ()
-    wanted = (1,) * (len(batch) - len(reduced_to) + 1) + reduced_to[1:]
-    return tuple(
-        axis for axis, (have, want) in enumerate(zip(batch, wanted, strict=True)) if have != want or want == 1
-    )
-
-
-def _evaluate(sums: _Sums, batch: tuple[int, ...]) -> tuple[Floats, Floats, int]:
-    """float64 sums, the sums of absolute values, and the largest number of roundings in a sum."""
-    kept = tuple(length for axis, length in enumerate(batch) if axis not in sums.axes)
-    values, sizes = (_buffers.empty((len(sums.planes), *kept)) for _ in range(2))
-    term, total, size = (_buffers.empty(batch) for _ in range(3))
-    for plane, terms in enumerate(sums.planes):
-        total[...], size[...] = 0.0, 0.0
-        for sign, indices in terms:
-            first, *rest = (factor[i] for factor, i in zip(sums.factors, indices, strict=True))
-            term[...] = first
-            for factor in rest:
-                term *= factor
-            total += np.multiply(term, sign, out=term)
-            size += np.abs(term, out=term)
-        total.sum(axis=sums.axes, out=values[plane, ...])
-        size.sum(axis=sums.axes, out=sizes[plane, ...])
-    longest = max((len(terms) for terms in sums.planes), default=1)
-    count = longest + len(sums.factors) + math.prod(batch[axis] for axis in sums.axes)
-    return values, sizes, count
-
-
-def _term_values(sums: _Sums, shape: tuple[int, ...], index: int) -> list[tuple[float, ...]]:
-    """The signed factors of every term of one result element."""
-    plane, *where = (int(part) for part in np.unravel_index(index, shape))
-    batch = sums.shape()
-    kept = iter(where)
-    position: list[Any] = [slice(None) if axis in sums.axes else next(kept) for axis in range(len(batch))]
-    found: list[tuple[float, ...]] = []
-    for sign, indices in sums.planes[plane]:
-        columns = []
-        for factor, i in zip(sums.factors, indices, strict=True):
-            whole = np.broadcast_to(factor[i], batch)
-            columns.append(np.atleast_1d(whole[tuple(position)]).reshape(-1).tolist())
-        found += [(sign * first, *rest) for first, *rest in zip(*columns, strict=True)]
-    return found
-
-
-def _exact(sums: _Sums, shape: tuple[int, ...], index: int) -> Fraction:
-    total = Fraction(0)
-    for factors in _term_values(sums, shape, index):
-        total += math.prod((Fraction(factor) for factor in factors), start=Fraction(1))
-    return total
+    wanted = (1,) * (len(batch) - len(reduced_to)) + reduced_to
+    return tuple(axis for axis, (have, want) in enumerate(zip(batch, wanted, strict=True)) if have != want)
 
 
 @dataclass(frozen=True)
 class GeometricObservation(Observed):
     """An exact geometric product as it happened; see `posit.torch.ops.observe.Observation`."""
 
-    sums: _Sums
-    shape: tuple[int, ...]
+    factors: tuple[Factor, ...]
+    summed: Terms
+    shape: tuple[int, int, int]
 
     def terms(self, index: int) -> list[tuple[int, ...]]:
         """Signed codes of the factors of every term of one element."""
-        storage = signed_storage(self.format)
-        return [
-            tuple(int(code) for code in encode(np.array(factors), self.format, storage))
-            for factors in _term_values(self.sums, self.shape, index)
-        ]
+        outer, count, lanes = self.shape
+        plane, row, lane = (int(at) for at in np.unravel_index(index, (len(self.summed), outer, lanes)))
+        found: list[tuple[int, ...]] = []
+        for r in range(count):
+            for sign, places in self.summed.planes[plane]:
+                codes = [
+                    int(each.codes[(place, *self._at(each, row, r, lane))])
+                    for each, place in zip(self.factors, places, strict=True)
+                ]
+                nar = codes[0] == -self.format.nar
+                found.append((codes[0] if nar else sign * codes[0], *codes[1:]))
+        return found
 
     def in_float32(self) -> npt.NDArray[np.integer]:
         """The same sums accumulated in float32 and rounded to the format afterwards."""
-        factors = [factor.astype(np.float32) for factor in self.sums.factors]
-        batch = self.sums.shape()
+        outer, count, lanes = self.shape
+        factors = [decode(self._spread(each), each.format, np.float32) for each in self.factors]
         results = []
-        for terms in self.sums.planes:
-            total = np.zeros(batch, np.float32)
-            for sign, indices in terms:
-                total += np.float32(sign) * math.prod(f[i] for f, i in zip(factors, indices, strict=True))
-            results.append(total.sum(axis=self.sums.axes, dtype=np.float32))
+        for terms in self.summed.planes:
+            total = np.zeros((outer, count, lanes), np.float32)
+            for sign, places in terms:
+                total += np.float32(sign) * math.prod(f[i] for f, i in zip(factors, places, strict=True))
+            results.append(total.sum(axis=1, dtype=np.float32))
         stacked = np.stack(results).reshape(self.result.shape)
         return encode(stacked, self.format, signed_storage(self.format))
+
+    def _spread(self, factor: Factor) -> Codes:
+        codes, lanes = factor.codes, self.shape[2]
+        repeats = 1 if codes.shape[3] in (1, lanes) else lanes // codes.shape[3]
+        return np.tile(codes, (1, 1, 1, repeats))
+
+    @staticmethod
+    def _at(factor: Factor, *place: int) -> tuple[int, ...]:
+        return tuple(at % size for at, size in zip(place, factor.codes.shape[1:], strict=True))
+
+
+import postrain._geometric_layers  # noqa: E402, F401  (needs the functions above)

@@ -2,9 +2,9 @@
 
 A versor R has to move random vectors as a target does, which is seen with noise and jumps to another versor every 300
 steps.  Compared are free coefficients and :class:`ga.VersorParameter` with either of its metrics: how far R ~R is from
-1, and how well R follows.  Runs are spread over ``--workers`` processes.
+1, and how well R follows.  Runs are spread over ``--workers`` processes; seeds and problems run side by side.
 
-Writes ``results.json`` and ``figure.png`` beside this file, or into ``--out``.
+Writes ``results.json`` and ``figure.png`` beside this file, or into ``--out``; runs that are there already are kept.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,36 +39,39 @@ ALGEBRAS = {
     "conformal": (CGA3, 2.0),
 }
 """Algebra, and length of the bivector (of its coefficients) whose exponential is a target."""
-METHODS = ("free coefficients", "metric bivector", "metric versor")
+METHODS = ("free coefficients", "metric bivector", "metric versor", "metric action")
 PROBLEMS, POINTS, NOISE = 16, 16, 0.05
+COLOURS = ("#d55e00", "#cc79a7", "#0072b2", "#009e73")
 LOOK = 10  # the drift is measured every so many steps
-
-
-Curve = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is reported of one run; medians and worst cases over the problems, which run side by side."""
+    """What is reported of one run: medians over the problems, one for each seed; worst cases of all of them."""
 
     versor: str
     method: str
     learning_rate: float
-    drift_median: float  #: of the largest coefficient of R ~R - 1 in all steps looked at
+    steps: int
+    dtype: str
+    drift_median: list[float]  #: of the largest coefficient of R ~R - 1 in all steps looked at
     drift_worst: float
-    loss_median: float  #: of the mean loss over all steps
-    late_median: float  #: of the mean loss in the last quarter before each jump
+    loss_median: list[float]  #: of the mean loss over all steps
+    late_median: list[float]  #: of the mean loss in the last quarter before each jump
     late_worst: float
     seconds: float
+    drift_curve: list[float]  #: medians of all problems of all seeds, every LOOK steps
+    loss_curve: list[float]  #: the same of the mean loss of LOOK steps
 
 
-Found = tuple[Run, Curve, Curve]
-"""A run, and the medians over the problems of drift and loss by step."""
+def normal(generators: list[torch.Generator], *shape: int) -> torch.Tensor:
+    """Normal numbers for all problems of all seeds, float64, shape ``(seeds * PROBLEMS, *shape)``."""
+    return torch.cat([torch.randn(PROBLEMS, *shape, generator=g, dtype=torch.float64) for g in generators])
 
 
-def targets(algebra: Algebra, size: float, generator: torch.Generator) -> Multivector:
+def targets(algebra: Algebra, size: float, generators: list[torch.Generator]) -> Multivector:
     """The exponentials of random bivectors of a given length."""
-    b = torch.randn(PROBLEMS, algebra.n * (algebra.n - 1) // 2, generator=generator, dtype=torch.float64)
+    b = normal(generators, algebra.n * (algebra.n - 1) // 2)
     return exp(algebra.bivector(size * b / b.norm(dim=-1, keepdim=True)))
 
 
@@ -80,20 +82,22 @@ def parameter(method: str, start: Multivector) -> MultivectorParameter | VersorP
     return VersorParameter(start, metric=method.removeprefix("metric "))
 
 
-def follow(versor: str, method: str, lr: float, steps: int, jump: int, dtype: torch.dtype) -> Found:
-    """One run, and drift and loss of each step and problem."""
+def follow(versor: str, method: str, lr: float, steps: int, jump: int, dtype: str, seeds: int) -> Run:
+    """One run."""
     began = time.perf_counter()
     algebra, size = ALGEBRAS[versor]
-    generator = torch.Generator().manual_seed(0)
-    p = parameter(method, (targets(algebra, 0.0, torch.Generator()) * 1.0).as_rotor().to(dtype))
+    kind = getattr(torch, dtype)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    one = targets(algebra, 0.0, [torch.Generator()] * seeds)
+    p = parameter(method, (one * 1.0).as_rotor().to(kind))
     optimizer = torch.optim.Adam([p], lr=lr)
     drifts, losses = [], []
     for step in range(steps):
         if step % jump == 0:
-            target = targets(algebra, size, generator).to(dtype)
-        x = algebra.vector(torch.randn(POINTS, PROBLEMS, algebra.n, generator=generator).to(dtype))
+            target = targets(algebra, size, generators).to(kind)
+        x = algebra.vector(normal(generators, POINTS, algebra.n).to(kind).transpose(0, 1))
         seen = (target >> x).coefficients
-        seen = seen + NOISE * torch.randn(seen.shape, generator=generator).to(dtype)
+        seen = seen + NOISE * normal(generators, POINTS, algebra.n).to(kind).transpose(0, 1)
         loss = ((p.multivector >> x).grade(1).coefficients - seen).square().mean((0, 2))
         optimizer.zero_grad()
         torch.autograd.backward(loss.sum())
@@ -108,23 +112,39 @@ def follow(versor: str, method: str, lr: float, steps: int, jump: int, dtype: to
         versor,
         method,
         lr,
-        drift_median=float(worst.median()),
+        steps,
+        dtype,
+        drift_median=by_seed(worst),
         drift_worst=float(worst.max()),
-        loss_median=float(found.mean(0).median()),
-        late_median=float(late.median()),
+        loss_median=by_seed(found.mean(0)),
+        late_median=by_seed(late),
         late_worst=float(late.max()),
-        seconds=time.perf_counter() - began,
+        seconds=round(time.perf_counter() - began, 1),
+        drift_curve=rounded(drift.median(1).values),
+        loss_curve=rounded(found.median(1).values.unflatten(0, (-1, LOOK)).mean(1)),
     )
     show(run)
-    return run, drift.median(1).values.numpy(), found.median(1).values.numpy()
+    return run
+
+
+def by_seed(values: torch.Tensor) -> list[float]:
+    """Medians of the problems of each seed."""
+    return rounded(values.unflatten(0, (-1, PROBLEMS)).median(1).values)
+
+
+def rounded(values: torch.Tensor) -> list[float]:
+    """As a list, four digits of each."""
+    return [float(f"{value:.4g}") for value in values.tolist()]
 
 
 def show(run: Run) -> None:
     """One line of the table."""
+    drift, loss, late = (
+        " ".join(f"{x:.3g}" for x in row) for row in (run.drift_median, run.loss_median, run.late_median)
+    )
     print(
-        f"{run.versor:10} {run.method:18} lr {run.learning_rate:<5} "
-        f"drift {run.drift_median:8.2g} (worst {run.drift_worst:8.2g})  loss {run.loss_median:8.3g}  "
-        f"late {run.late_median:8.3g} (worst {run.late_worst:8.3g})  {run.seconds:.0f} s",
+        f"{run.versor:10} {run.method:18} lr {run.learning_rate:<5} drift {drift} (worst {run.drift_worst:.2g})  "
+        f"loss {loss}  late {late} (worst {run.late_worst:.3g})  {run.seconds:.0f} s",
         flush=True,
     )
 
@@ -134,20 +154,22 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def draw(curves: dict[tuple[str, str], tuple[Curve, Curve]], path: Path) -> None:
-    """Drift above, loss below, a column a kind of versor; medians over the problems."""
+def draw(runs: list[Run], path: Path) -> None:
+    """Drift above, loss below, a column a kind of versor; medians over the problems of all seeds."""
     figure = Figure(figsize=(13, 6), layout="constrained")
-    axes = figure.subplots(2, len(ALGEBRAS), sharex=True, sharey="row")
-    for (versor, method), (drift, loss) in curves.items():
-        column = list(ALGEBRAS).index(versor)
-        steps = np.arange(1, len(drift) + 1) * LOOK
-        axes[0, column].semilogy(steps, np.maximum(drift, 1e-9), label=method)
-        axes[1, column].semilogy(steps, loss.reshape(-1, LOOK).mean(1), label=method)
-        axes[0, column].set_title(f"{versor}, {ALGEBRAS[versor][0]}")
+    names = [name for name in ALGEBRAS if any(run.versor == name for run in runs)]
+    axes = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
+    for run in sorted(runs, key=lambda run: METHODS.index(run.method)):
+        column, colour = names.index(run.versor), COLOURS[METHODS.index(run.method)]
+        steps = np.arange(1, len(run.drift_curve) + 1) * LOOK
+        style = {"label": run.method, "color": colour, "lw": 1.2}
+        axes[0, column].semilogy(steps, np.maximum(run.drift_curve, 1e-9), **style)
+        axes[1, column].semilogy(steps, run.loss_curve, **style)
+        axes[0, column].set_title(f"{run.versor}, {ALGEBRAS[run.versor][0]}")
         axes[1, column].set_xlabel("step")
     axes[0, 0].set_ylabel("largest coefficient of R ~R - 1")
     axes[1, 0].set_ylabel("loss")
-    axes[1, 0].legend()
+    axes[1, 0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
@@ -156,29 +178,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--jump", type=int, default=300)
-    parser.add_argument("--lr", type=float, nargs="+", default=[0.1], help="the figure shows the last")
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--versors", choices=list(ALGEBRAS), nargs="+", default=list(ALGEBRAS))
+    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    dtype = getattr(torch, options.dtype)
-    jobs = [(versor, method, lr) for lr in options.lr for versor in options.versors for method in METHODS]
+    store = options.out / "results.json"
+    kept = json.loads(store.read_text())["runs"] if store.exists() else []
+    runs = {(row["versor"], row["method"]): Run(**row) for row in kept}
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, start, one_thread) as pool:
-        waiting = [pool.submit(follow, *job, options.steps, options.jump, dtype) for job in jobs]
-        found = [future.result() for future in waiting]
-    runs = [asdict(run) for run, _, _ in found]
-    curves = {(run.versor, run.method): (drift, loss) for run, drift, loss in found}
-    about = {
-        "steps": options.steps,
-        "jump": options.jump,
-        "dtype": options.dtype,
-        "noise": NOISE,
-        "runs": runs,
-    }
-    (options.out / "results.json").write_text(json.dumps(about, indent=1) + "\n")
-    draw(curves, options.out / "figure.png")
+        settings = options.lr, options.steps, options.jump, options.dtype, options.seeds
+        jobs = [(versor, method) for versor in options.versors for method in options.methods]
+        waiting = [pool.submit(follow, *job, *settings) for job in jobs]
+        for future in waiting:
+            run = future.result()
+            runs[run.versor, run.method] = run
+            about = {
+                "jump": options.jump,
+                "noise": NOISE,
+                "problems": PROBLEMS,
+                "runs": list(map(asdict, runs.values())),
+            }
+            store.write_text(json.dumps(about, indent=1) + "\n")
+    draw(list(runs.values()), options.out / "figure.png")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from ga.errors import LayoutError
 from ga.layout import Layout
 from ga.multivector import Multivector
 from ga.nn.grade_check import Shapes
-from ga.nn.invariants import by_blade, grade_forms, squares_of
+from ga.nn.invariants import blade_counts, grade_forms, scaled_planes, squares_of
 from ga.nn.linear import check_input
 
 
@@ -31,7 +31,8 @@ class GatedGELU(nn.Module):
         """Apply the gate; layout and batch shape stay."""
         if not x.layout.blades or x.layout.blades[0] != 0:
             raise LayoutError(f"GatedGELU needs a scalar part as its gate, got {x.layout}; use NormGate")
-        return Multivector(nn.functional.gelu(x.planes[0]) * x.planes, x.layout)
+        gate = nn.functional.gelu(x.planes[:1])
+        return Multivector(scaled_planes(x.planes, gate, (len(x.layout),)), x.layout)
 
 
 class NormGate(nn.Module):
@@ -75,8 +76,8 @@ class NormGate(nn.Module):
         if self.layout.blades[0] == 0:
             forms = torch.cat([x.planes[:1], forms[1:]])
         shape = (len(forms), *(1,) * (forms.dim() - 2), self.channels)
-        gates = torch.sigmoid(self.weight.reshape(shape) * forms + self.bias.reshape(shape))
-        return Multivector(x.planes * by_blade(gates, self.layout), self.layout)
+        gates = torch.sigmoid(torch.addcmul(self.bias.reshape(shape), self.weight.reshape(shape), forms))
+        return Multivector(scaled_planes(x.planes, gates, blade_counts(self.layout)), self.layout)
 
     def declared_shapes(self) -> Shapes:
         """Paths and shape of every parameter, for :func:`ga.check_grades`."""

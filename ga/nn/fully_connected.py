@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ga._derived import constant, part
+from ga._overridable import overridable
 from ga._planes import pick
 from ga.layout import Layout
 from ga.multivector import Multivector
@@ -86,20 +87,7 @@ class FullyConnectedGeometricProduct(nn.Module):
         check_input("FullyConnectedGeometricProduct (left)", x, self.plan.first, self.in_channels)
         check_input("FullyConnectedGeometricProduct (right)", y, self.plan.second, self.in_channels)
         mapped = self.linear(y)
-        pieces: dict[Path, Tensor] = {}
-        for r, s, pair in pair_plans(self.plan):
-            a, b = x.planes[x.layout.slices[r]], mapped.planes[mapped.layout.slices[s]]
-            found = product(a, b, pair)
-            for t, where in pair.out.slices.items():
-                pieces[r, s, t] = pick(found[where], part(pair.out, (t,)), part(self.plan.out, (t,)))
-        return Multivector(torch.cat([self._mixed(t, pieces) for t in self.plan.out.grades]), self.plan.out)
-
-    def _mixed(self, t: int, pieces: dict[Path, Tensor]) -> Tensor:
-        """All paths to one grade, mixed by one matrix product."""
-        rows = [k for k, path in enumerate(self.plan.paths) if path[2] == t]
-        stacked = torch.cat([pieces[self.plan.paths[k]] for k in rows], -1)
-        weight = self.weight[rows].transpose(0, 1).flatten(1)
-        return nn.functional.linear(stacked, weight)
+        return Multivector(connected_product(x.planes, mapped.planes, self.weight, self.plan), self.plan.out)
 
     def declared_shapes(self) -> Shapes:
         """Paths and shape of every parameter, for :func:`ga.check_grades`."""
@@ -114,6 +102,34 @@ class FullyConnectedGeometricProduct(nn.Module):
         """What ``print(module)`` shows."""
         plan = self.plan
         return f"{plan.first} x {plan.second} -> {plan.out}, {self.in_channels} -> {self.out_channels}"
+
+
+@overridable
+def connected_product(x: Tensor, y: Tensor, weight: Tensor, plan: Plan) -> Tensor:
+    r"""Planes of the product in which paths mix channels, :math:`out_{k,o} = \sum_c \sum w_{path,oc} x_{i,c} y_{j,c}`.
+
+    Args:
+        x: Planes, shape ``(len(plan.first), *batch, in_channels)``.
+        y: Planes, shape ``(len(plan.second), *batch, in_channels)``.
+        weight: Shape ``(len(plan.paths), out_channels, in_channels)``.
+        plan: Of a geometric product.
+
+    Returns:
+        Planes, shape ``(len(plan.out), *batch, out_channels)``.
+    """
+    pieces: dict[Path, Tensor] = {}
+    for r, s, pair in pair_plans(plan):
+        found = product(x[plan.first.slices[r]], y[plan.second.slices[s]], pair)
+        for t, where in pair.out.slices.items():
+            pieces[r, s, t] = pick(found[where], part(pair.out, (t,)), part(plan.out, (t,)))
+    return torch.cat([_mixed(t, pieces, weight, plan) for t in plan.out.grades])
+
+
+def _mixed(t: int, pieces: dict[Path, Tensor], weight: Tensor, plan: Plan) -> Tensor:
+    """All paths to one grade, mixed by one matrix product."""
+    rows = [k for k, path in enumerate(plan.paths) if path[2] == t]
+    stacked = torch.cat([pieces[plan.paths[k]] for k in rows], -1)
+    return nn.functional.linear(stacked, weight[rows].transpose(0, 1).flatten(1))
 
 
 @constant

@@ -73,15 +73,8 @@ class GradeLinear(nn.Module):
             LayoutError: the layout or the number of channels is another.
         """
         check_input("GradeLinear", x, self.layout, self.in_channels)
-        grades, sizes = self.layout.grades, [s.stop - s.start for s in self.layout.slices.values()]
-        inputs = torch.split(x.planes, sizes) if len(sizes) > 1 else (x.planes,)  # its gradient is one cat
-        parts = [self._one_grade(k, planes) for k, planes in zip(grades, inputs, strict=True)]
-        return Multivector(parts[0] if len(parts) == 1 else torch.cat(parts), self.layout)
-
-    def _one_grade(self, k: int, planes: Tensor) -> Tensor:
-        rows = planes.reshape(-1, self.in_channels)
-        mapped = nn.functional.linear(rows, self.weights[str(k)], self.bias if k == 0 else None)
-        return mapped.reshape(*planes.shape[:-1], self.out_channels)
+        weights = tuple(self.weights.values())
+        return Multivector(graded_map(x.planes, self.layout, weights, self.bias), self.layout)
 
     def declared_shapes(self) -> Shapes:
         """Paths and shape of every parameter, for :func:`ga.check_grades`."""
@@ -94,6 +87,28 @@ class GradeLinear(nn.Module):
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""
         return f"{self.layout}, {self.in_channels} -> {self.out_channels}, bias={self.bias is not None}"
+
+
+def graded_map(planes: Tensor, layout: Layout, weights: tuple[Tensor, ...], bias: Tensor | None) -> Tensor:
+    """A matrix for each grade of the layout, and a bias for the scalar; see :class:`GradeLinear`.
+
+    Args:
+        planes: Shape ``(len(layout), *batch, in_channels)``.
+        layout: The blades.
+        weights: Of each grade, in order, shape ``(out_channels, in_channels)``.
+        bias: Shape ``(out_channels,)``, or None.
+
+    Returns:
+        Planes, shape ``(len(layout), *batch, out_channels)``.
+    """
+    sizes = [s.stop - s.start for s in layout.slices.values()]
+    inputs = torch.split(planes, sizes) if len(sizes) > 1 else (planes,)  # its gradient is one cat
+    parts = []
+    for k, part, weight in zip(layout.grades, inputs, weights, strict=True):
+        rows = part.reshape(-1, part.shape[-1])
+        mapped = nn.functional.linear(rows, weight, bias if k == 0 else None)
+        parts.append(mapped.reshape(*part.shape[:-1], mapped.shape[-1]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def check_input(layer: str, x: Multivector, layout: Layout, channels: int) -> None:

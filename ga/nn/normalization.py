@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ga.layout import Layout
 from ga.multivector import Multivector
 from ga.nn.grade_check import Shapes
-from ga.nn.invariants import by_blade, grade_forms, squares_of
+from ga.nn.invariants import by_blade, grade_forms, scaled_planes, smooth_root, squares_of
 from ga.nn.linear import check_input
 
 
@@ -48,9 +48,10 @@ class GradeNorm(nn.Module):
             LayoutError: another layout or number of channels.
         """
         check_input("GradeNorm", x, self.layout, self.channels)
-        norms = (grade_forms(x.planes, self.layout, self.squares).square() + self.eps) ** 0.25
+        norms = smooth_root(grade_forms(x.planes, self.layout, self.squares), self.eps)
         part = torch.sigmoid(self.weight).reshape(len(norms), *(1,) * (norms.dim() - 2), self.channels)
-        return Multivector(x.planes / by_blade(part * (norms - 1) + 1, self.layout), self.layout)
+        divisor = torch.lerp(torch.ones_like(norms), norms, part)
+        return Multivector(x.planes / by_blade(divisor, self.layout), self.layout)
 
     def declared_shapes(self) -> Shapes:
         """Paths and shape of every parameter, for :func:`ga.check_grades`."""
@@ -96,7 +97,8 @@ class MultivectorLayerNorm(nn.Module):
         """
         check_input("MultivectorLayerNorm", x, self.layout, x.shape[-1] if x.shape else 0)
         forms = grade_forms(x.planes, self.layout, self.squares).abs().sum(0)
-        return Multivector(x.planes * (forms.mean(-1, keepdim=True) + self.eps).rsqrt(), self.layout)
+        factor = (forms.mean(-1, keepdim=True) + self.eps).rsqrt()
+        return Multivector(scaled_planes(x.planes, factor[None], (len(x.layout),)), self.layout)
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from ga._derived import constant
+from ga._overridable import overridable
 from ga._planes import pick
 from ga.errors import AlgebraError, LayoutError
 from ga.layout import Layout
 from ga.multivector import Multivector
 from ga.nn.grade_check import Shapes
-from ga.nn.linear import GradeLinear, check_input
+from ga.nn.linear import GradeLinear, check_input, graded_map
 from ga.objects import is_projective
 from ga.plan import plan_for
 from ga.product import product
@@ -87,17 +91,10 @@ class ProjectiveLinear(nn.Module):
             LayoutError: the layout or the number of channels is another.
         """
         check_input("ProjectiveLinear", x, self.layout, self.in_channels)
-        planes = self.grades(x).planes
-        parts = []
-        for k, where in self.layout.slices.items():
-            part = planes[where]
-            if str(k - 1) in self.null_weights:  # blades with e0 come first, in the order of those without
-                with_null = sum(b & 1 for b in self.layout.blades[where])
-                below = x.planes[self.layout.slices[k - 1]][-with_null:]
-                added = nn.functional.linear(below, self.null_weights[str(k - 1)])
-                part = torch.cat([part[:with_null] + added, part[with_null:]])
-            parts.append(part)
-        return Multivector(torch.cat(parts), self.layout)
+        maps = ProjectiveMaps(
+            tuple(self.grades.weights.values()), tuple(self.null_weights.values()), self.grades.bias
+        )
+        return Multivector(projective_map(x.planes, self.layout, maps), self.layout)
 
     def declared_shapes(self) -> Shapes:
         """Paths and shape of every parameter, for :func:`ga.check_grades`."""
@@ -108,6 +105,58 @@ class ProjectiveLinear(nn.Module):
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""
         return f"{self.layout}, {self.in_channels} -> {self.out_channels}"
+
+
+class ProjectiveMaps(NamedTuple):
+    """The matrices of a :class:`ProjectiveLinear`."""
+
+    grades: tuple[
+        Tensor, ...
+    ]  #: of the layout's grades, in order, shape ``(out_channels, in_channels)`` each
+    null: tuple[Tensor, ...]  #: of the grades that :func:`null_maps` names
+    bias: Tensor | None  #: of the scalar
+
+
+@constant
+def null_maps(layout: Layout) -> tuple[tuple[int, int, int], ...]:
+    """The maps with e0: from grade k to the first n blades of grade k + 1, which have e0; as ``(k, k + 1, n)``.
+
+    Blades with e0 come first in a grade, in the order of those without in the grade below, which come last there.
+
+    >>> from ga import PGA2
+    >>> null_maps(Layout.full(PGA2))
+    ((0, 1, 1), (1, 2, 2), (2, 3, 1))
+    """
+    return tuple(
+        (k, k + 1, sum(b & 1 for b in layout.blades[layout.slices[k + 1]]))
+        for k in layout.grades
+        if k + 1 in layout.grades
+    )
+
+
+@overridable
+def projective_map(planes: Tensor, layout: Layout, maps: ProjectiveMaps) -> Tensor:
+    """A matrix for each grade, and one for each grade times e0; see :class:`ProjectiveLinear`.
+
+    Args:
+        planes: Shape ``(len(layout), *batch, in_channels)``.
+        layout: Complete grades of Cl(d, 0, 1).
+        maps: The matrices.
+
+    Returns:
+        Planes, shape ``(len(layout), *batch, out_channels)``.
+    """
+    mapped = graded_map(planes, layout, maps.grades, maps.bias)
+    null = {above: (k, n, v) for (k, above, n), v in zip(null_maps(layout), maps.null, strict=True)}
+    parts = []
+    for k, where in layout.slices.items():
+        part = mapped[where]
+        if k in null:
+            below, n, weight = null[k]
+            added = nn.functional.linear(planes[layout.slices[below]][-n:], weight)
+            part = torch.cat([part[:n] + added, part[n:]])
+        parts.append(part)
+    return torch.cat(parts)
 
 
 class GeometricBilinear(nn.Module):

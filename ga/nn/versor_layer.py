@@ -45,7 +45,7 @@ class VersorLayer(nn.Module):
         channels: int,
         *,
         scale: float = 0.1,
-        metric: str = "versor",
+        metric: str | None = None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from ga.plan import plan_from_key
@@ -106,39 +105,24 @@ def _elementwise(doubles: int) -> Callable[[tuple[Any, ...], Format], int]:
     return formula
 
 
-def _geometric(args: tuple[Any, ...], planes: int, kept: int, operands: int, width: int) -> int:
-    """Decoded operands, values and bounds; while summing three planes of the batch, then `certified`."""
-    factors = args[:operands]
-    batch = math.prod(np.broadcast_shapes(*(tuple(factor.shape[1:]) for factor in factors)))
-    elements = planes * kept
-    held = _DOUBLE * (sum(factor.numel() for factor in factors) + 2 * elements)
-    return int(held + max(3 * _DOUBLE * batch - width * elements, certified_workspace(elements)))
+def _geometric(args: tuple[Any, ...], operands: int, planes: int, reduced_to: Any, fmt: Format) -> int:
+    """What `postrain.geometric` says."""
+    from postrain.geometric import planes_workspace
+
+    shapes = [tuple(each.shape) for each in args[:operands]]
+    return planes_workspace(shapes, planes, reduced_to, fmt.storage.itemsize)
 
 
 def _product(args: tuple[Any, ...], fmt: Format) -> int:
-    shapes = (tuple(factor.shape[1:]) for factor in args[:2])
-    return _geometric(
-        args,
-        len(plan_from_key(args[2]).out),
-        math.prod(np.broadcast_shapes(*shapes)),
-        2,
-        fmt.storage.itemsize,
-    )
+    return _geometric(args, 2, len(plan_from_key(args[2]).out), None, fmt)
 
 
 def _weighted_product(args: tuple[Any, ...], fmt: Format) -> int:
-    shapes = (tuple(factor.shape[1:]) for factor in args[:3])
-    return _geometric(
-        args,
-        len(plan_from_key(args[3]).out),
-        math.prod(np.broadcast_shapes(*shapes)),
-        3,
-        fmt.storage.itemsize,
-    )
+    return _geometric(args, 3, len(plan_from_key(args[3]).out), None, fmt)
 
 
 def _grad_weight(args: tuple[Any, ...], fmt: Format) -> int:
-    return _geometric(args, args[4][0], math.prod(args[4][1:]), 3, fmt.storage.itemsize)
+    return _geometric(args, 3, args[4][0], tuple(args[4][1:]), fmt)
 
 
 def _marks(args: tuple[Any, ...], fmt: Format) -> int:

@@ -24,8 +24,9 @@ from ga import (
     exp,
     versor_error,
 )
+from ga._frames import action_frame, frame_of, orthonormal_frame
 from ga._planes import pick
-from ga.versor_parameter import orthonormal_frame
+from ga.conversions import to_matrix
 
 D = torch.float64
 ALGEBRAS = [VGA3, PGA3, STA, CGA3]
@@ -52,7 +53,7 @@ def loss_of(versor: Multivector, weights: Tensor) -> Tensor:
     return (versor.planes.sin() * weights).sum() + (versor.planes**3).sum()
 
 
-@pytest.mark.parametrize("metric", ["versor", "bivector"])
+@pytest.mark.parametrize("metric", ["action", "versor", "bivector"])
 @pytest.mark.parametrize("algebra", ALGEBRAS, ids=str)
 def test_gradient_is_that_of_moving_along_the_group(
     algebra: Algebra, metric: str, generator: torch.Generator
@@ -63,9 +64,9 @@ def test_gradient_is_that_of_moving_along_the_group(
     torch.autograd.backward(loss_of(p.multivector, weights))
     assert p.grad is not None
     assert not p.detach().any()
-    frame = (
-        orthonormal_frame(r, p.blades) if metric == "versor" else torch.eye(len(p.blades), dtype=D)[..., None]
-    )
+    frame = frame_of(metric, r, p.blades)
+    if frame is None:
+        frame = torch.eye(len(p.blades), dtype=D)[..., None]
     h = 1e-6
     for k in range(len(p.blades)):
         step = (h * frame[:, k]).expand(len(p.blades), 3)
@@ -87,7 +88,43 @@ def test_gradient_is_the_bivector_part_of_the_reverse_times_the_gradient(generat
     assert free.grad is not None
     expected = (r.reverse().unconstrained() * Multivector(free.grad, r.layout)).grade(2)
     torch.testing.assert_close(p.grad, expected.planes)
-    assert torch.allclose(orthonormal_frame(r, p.blades), torch.eye(3, dtype=D))  # hence both metrics agree
+    for frame in (orthonormal_frame(r, p.blades), action_frame(r, p.blades)):
+        assert torch.allclose(frame, torch.eye(3, dtype=D))  # hence all metrics agree
+
+
+@pytest.mark.parametrize("algebra", [PGA3, STA, CGA3], ids=str)
+def test_steps_in_the_action_frame_change_the_map_of_vectors_by_their_length(
+    algebra: Algebra, generator: torch.Generator
+) -> None:
+    r = rotor(algebra, generator, 3)
+    blades = Layout.of_grades(algebra, 2)
+    frame, h = action_frame(r, blades), 1e-6
+    changes = []
+    for k in range(len(blades)):
+        step = exp(Multivector(h * frame[:, k], blades)), exp(Multivector(-h * frame[:, k], blades))
+        changes.append((to_matrix(r * step[0]) - to_matrix(r * step[1])).flatten(1) / (2 * h))
+    found = torch.stack(changes, 1)
+    size = to_matrix(r).flatten(1).norm(dim=1) / algebra.n**0.5
+    expected = 8 * size[:, None, None] * torch.eye(len(blades), dtype=D)
+    torch.testing.assert_close(found @ found.mT, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_boosts_by_a_rapidity_of_one_at_most() -> None:
+    p = VersorParameter(exp(STA.bivector(torch.zeros(6, dtype=D))))
+    p.grad = torch.tensor([-30.0, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=D)
+    torch.optim.SGD([p], lr=1.0).step()
+    expected = exp(STA.bivector(torch.tensor([0.5, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=D)))
+    torch.testing.assert_close(p.multivector.detach().planes, expected.planes)
+
+
+def test_metrics_where_a_bivector_moves_nothing() -> None:
+    algebra = Algebra(2, 0, 2)
+    one = exp(Multivector(torch.zeros(6, dtype=D), Layout.of_grades(algebra, 2)))
+    assert VersorParameter(one).metric == "versor"
+    with pytest.raises(LayoutError, match=r"metric 'action' on Cl\(2,0,2\)\[2\]: e12 moves no vector"):
+        VersorParameter(one, metric="action")
+    with pytest.raises(LayoutError, match="takes a metric of .* got 'flat'"):
+        VersorParameter(one, metric="flat")
 
 
 def test_second_derivatives_are_those_of_the_exponential(generator: torch.Generator) -> None:
@@ -221,7 +258,7 @@ def test_deepcopy_and_dtype(generator: torch.Generator) -> None:
 def test_confined_to_a_subgroup(generator: torch.Generator) -> None:
     identity = PGA3.even(torch.eye(8, dtype=D)[0]).as_rotor()
     translations = Layout.of_blades(PGA3, ["e01", "e02", "e03"])
-    p = VersorParameter(identity.grade(0).as_rotor(), bivectors=translations)
+    p = VersorParameter(identity.grade(0).as_rotor(), metric="versor", bivectors=translations)
     assert p.shape == (3,)
     assert p.multivector.layout.names == ("e", "e01", "e02", "e03")
     p.grad = torch.randn(3, generator=generator, dtype=D)

@@ -40,6 +40,12 @@ def test_the_command_measures_every_row(
     assert found["options"] == {"size": 21, "repeats": 1, "seed": 0}
     timed = {(row["operation"], row["threads"], row["peer"]) for row in found["rows"] if row["threads"]}
     assert {
+        (f"PGA3 full · full, {fmt}", threads, peer)
+        for fmt in ("posit16", "posit32")
+        for threads in (1, 2)
+        for peer in ("", "ours, float32")
+    } <= timed
+    assert {
         (name, threads, peer) for name in operations() for threads in (1, 2) for peer in ("einsum", "C")
     } <= timed
     assert len(operations()) == 8

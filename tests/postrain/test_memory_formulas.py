@@ -127,4 +127,5 @@ def test_workspace_is_what_tracemalloc_sees(name: str, fmt: Format) -> None:
     with threads(1):  # two threads hold their workspace at the same time or not, as it happens
         result = op(*args)
         seen = numpy_peak(lambda: op(*args)) - result.codes.untyped_storage().nbytes()
-        assert posit_workspace(op, args, result, fmt) == pytest.approx(seen, rel=0.05)
+        python = 1 << 14  # its own objects, beside products that are made piece by piece
+        assert posit_workspace(op, args, result, fmt) == pytest.approx(seen, rel=0.05, abs=python)
