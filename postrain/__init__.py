@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from postrain import optim
     from postrain._coverage import coverage
+    from postrain._entry import train
     from postrain.accumulate import accumulate
     from postrain.convert import convert, to_float
     from postrain.recipe import Recipe
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Recipe", "accumulate", "convert", "coverage", "optim", "to_float"]
+__all__ = ["Recipe", "accumulate", "convert", "coverage", "optim", "to_float", "train"]
 
 _HOMES = {
     "Recipe": "recipe",
@@ -31,6 +32,7 @@ _HOMES = {
     "convert": "convert",
     "coverage": "_coverage",
     "to_float": "convert",
+    "train": "_entry",
 }
 
 

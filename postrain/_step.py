@@ -12,6 +12,7 @@ from posit.torch.ops.dropout import dropout_keys
 from postrain.accumulate import accumulate
 from postrain.counters import Counts, StepCounter, nars, origin_of_nar
 from postrain.errors import NaRError
+from postrain.nn.passage import at_step
 from postrain.optim import clip_grad_norm_
 
 
@@ -47,6 +48,9 @@ class Step:
     on_nar: str
     seed: int
     loss_scale: float = 1.0  #: a power of two; the optimizer divides gradients by it
+    forward: Callable[[Tensor], Tensor] | None = (
+        None  #: the model's forward pass, where that is made otherwise
+    )
 
     def __call__(self, number: int, samples: Tensor, x: Tensor, y: Tensor, *, count: bool) -> StepResult:
         """The step of this number on these samples.
@@ -57,7 +61,7 @@ class Step:
         self.optimizer.zero_grad()
         counter = StepCounter(self.model) if count else None
         try:
-            with counter.activations() if counter else nullcontext():
+            with at_step(number), counter.activations() if counter else nullcontext():
                 loss = self._gradients(number, samples, x, y)
             if counter:
                 counter.gradients()
@@ -85,7 +89,7 @@ class Step:
     def _pass(self, number: int, samples: Tensor, x: Tensor, y: Tensor, divisor: int = 1) -> float:
         """One forward and backward pass, its gradient divided by `divisor` (1 for posits); the loss."""
         with dropout_keys(self.seed, number, samples.tolist()):
-            loss = self.loss(self.model(x), y)
+            loss = self.loss((self.forward or self.model)(x), y)
             if nars(loss):
                 origin = origin_of_nar(self.model, lambda: self.model(x))
                 raise NaRError(f"the loss{origin}", number)

@@ -1,6 +1,6 @@
 """Exact gradients over any number of backward passes: rounded once at the end, so no split of a batch changes a bit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -63,7 +63,7 @@ def accumulate(model: nn.Module, divisor: int | None = None) -> Iterator[Sums]:
     """
     parameters = _parameters(model)
     _check(model, parameters)
-    fmt = _widest(list(parameters.values()))
+    fmt = widest(list(parameters.values()))
     with gradient_sums(parameters.values(), fmt) as made:
         sums = Sums(divisor, made, {id(parameter): name for name, parameter in parameters.items()})
         yield sums
@@ -118,7 +118,7 @@ def _check(model: nn.Module, parameters: dict[str, PositTensor]) -> None:
             )
 
 
-def _widest(parameters: list[PositTensor]) -> Format | None:
+def widest(parameters: Sequence[PositTensor]) -> Format | None:
     """A format in which every factor of every gradient is exact."""
     formats = {parameter.format for parameter in parameters}
     for parameter in parameters:

@@ -143,6 +143,12 @@ def train(
         ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, before data.dir.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="What is stored and when weights change: reverse, accumulate, reversible, … [train.mode]."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,10 +161,9 @@ def train(
     from postrain.progress import Bars
 
     bars = Bars()
+    changed = [*(settings or ()), *([] if mode is None else [f"train.mode={mode}"])]
     try:
-        _train(
-            with_data_dir(config, data_dir, settings or ()), out or Path("runs") / config.stem, resume, bars
-        )
+        _train(with_data_dir(config, data_dir, changed), out or Path("runs") / config.stem, resume, bars)
     except KeyboardInterrupt:
         _complain(f"interrupted; {_last_checkpoint(bars)}")
         raise typer.Exit(130) from None

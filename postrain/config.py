@@ -29,8 +29,12 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "cnn": (models.cnn, ("shape", "classes")),
     "transformer": (models.CharTransformer, ("symbols", "context")),
     "lstm": (models.CharLSTM, ("symbols",)),
+    "local-mlp": (models.local_mlp, ("shape", "classes")),
+    "reversible-mlp": (models.reversible_mlp, ("shape", "classes")),
+    "reversible-cnn": (models.reversible_cnn, ("shape", "classes")),
+    "reversible-transformer": (models.reversible_transformer, ("symbols", "context")),
 }
-TEXT_MODELS = ("transformer", "lstm")
+TEXT_MODELS = ("transformer", "lstm", "reversible-transformer")
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adafactor": "Adafactor", "lion": "Lion"}
 IMAGES = ("digits", "fashion-mnist", "mnist", "npz")
 TEXTS = ("tinyshakespeare", "text")
@@ -252,12 +256,15 @@ def _recipe(table: Table) -> Recipe:
     return Recipe.from_dict(table if "name" in table else {"weights": "posit16", **table})
 
 
+_PLAN_TYPES = {"clip": (int, float), "epsilon": (int, float), "on_nar": str, "mode": str}
+
+
 def _plan(table: Table) -> Plan:
     names = [field.name for field in fields(Plan)]
     known("field of [train]", table, names)
     values = dict(table)
     for name in names:
-        _typed("train", name, values, {"clip": (int, float), "on_nar": str}.get(name, int))
+        _typed("train", name, values, _PLAN_TYPES.get(name, int))
     return Plan(**values)
 
 

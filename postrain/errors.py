@@ -37,6 +37,41 @@ class ReportError(PostrainError, ValueError):
     """Results are incomplete or contradict each other, so no report is made of them."""
 
 
+class ModeError(PostrainError, ValueError):
+    """A mode of training needs something that the model, the optimizer or the options do not have."""
+
+
+class InversionError(PostrainError, RuntimeError):
+    """A block run again in the backward pass did not return the same bits."""
+
+
+class StreamOverflow(PostrainError, OverflowError):
+    """A residual stream in fixed point left its range.
+
+    Args:
+        block: The block whose output was added, by number and name.
+        value: What the stream would have to hold.
+        form: The stream's format, as ``Q11.20``.
+        step: The training step, counted from 1; 0 outside of training.
+
+    >>> print(StreamOverflow("block 3 (mlp)", 2050.0, "Q11.20", 7))
+    the stream of format Q11.20 cannot hold 2050 after block 3 (mlp) at step 7;
+    choose fewer fraction bits, call calibrate(x), or lower the learning rate
+    """
+
+    def __init__(self, block: str, value: float, form: str, step: int) -> None:
+        when = f" at step {step}" if step else ""
+        super().__init__(
+            f"the stream of format {form} cannot hold {value:.6g} after {block}{when};\n"
+            "choose fewer fraction bits, call calibrate(x), or lower the learning rate"
+        )
+        self.block, self.value, self.form, self.step = block, value, form, step
+
+    def __reduce__(self) -> tuple[type["StreamOverflow"], tuple[str, float, str, int]]:
+        """Rebuild from the arguments, so that the error survives the way back from a worker process."""
+        return type(self), (self.block, self.value, self.form, self.step)
+
+
 class NaRError(PostrainError, ArithmeticError):
     """Training met a NaR (not a real), the one exceptional value of posit arithmetic.
 

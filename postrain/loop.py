@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from postrain import checkpoint
-from postrain._step import Step, StepResult
+from postrain._step import StepResult
 from postrain._train import batches, threads
 from postrain.errors import OptionsError, RecipeError
 from postrain.feeds import Feed
 from postrain.logs import RunLog
+from postrain.modes import MODES, Settings, Stepper, stepper
 from postrain.options import NoProgress, Progress
 from postrain.snapshot import Generators, capture, restore
 
 STAGE = "training"
+_MODE = {"mode": "reverse", "tangents": 1, "epsilon": 2.0**-7}  #: not written to checkpoints
 _SINGLE = {"statistics_every": 0, "seed": 0}  #: the least value of whole numbers; of others 1
 
 
@@ -40,6 +42,9 @@ class Plan:
     iterations: int | None = None  #: or steps
     batch: int = 64  #: samples a step
     micro_batch: int | None = None  #: samples a backward pass; gradients are summed exactly over the batch
+    mode: str = "reverse"  #: one of `postrain.modes.MODES`
+    tangents: int = 1  #: random directions a step, of modes that draw them
+    epsilon: float = 2.0**-7  #: how far mode `zeroth` moves the weights
     evaluate_every: int | None = None  #: steps; once an epoch if epochs are given, else ten times in all
     checkpoint_every: int | None = None  #: steps; as often as evaluations
     keep: int = 2  #: checkpoints
@@ -57,6 +62,10 @@ class Plan:
             raise OptionsError("a plan needs either epochs or iterations; give one of them")
         if self.on_nar not in ("stop", "skip"):
             raise OptionsError(f"on_nar must be 'stop' or 'skip', got {self.on_nar!r}")
+        if self.mode not in MODES:
+            raise OptionsError(f"unknown mode {self.mode!r}; there are {', '.join(MODES)}")
+        if not self.epsilon > 0:
+            raise OptionsError(f"epsilon must be positive, got {self.epsilon}")
         if self.clip is not None and not self.clip > 0:
             raise OptionsError(f"clip must be positive, got {self.clip}")
         if self.micro_batch is not None and self.micro_batch > self.batch:
@@ -73,7 +82,9 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a run goes on, or its bits would not be those of one never stopped."""
         names = ("seed", "batch", "micro_batch", "clip", "on_nar")
-        return {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in ("mode", "tangents", "epsilon")}
+        chosen = {name: value for name, value in own.items() if value != _MODE[name]}
+        return {name: getattr(self, name) for name in names} | chosen
 
 
 @dataclass(frozen=True)
@@ -137,8 +148,11 @@ def fit(
     >>> fit(model, data, nn.functional.mse_loss, optimizer, Plan(epochs=3, batch=2)).steps
     6
     """
+    settings = Settings(
+        plan.micro_batch, plan.clip, plan.on_nar, plan.seed, loss_scale, plan.tangents, plan.epsilon
+    )
     run = _Run(
-        Step(model, loss, optimizer, plan.micro_batch, plan.clip, plan.on_nar, plan.seed, loss_scale),
+        stepper(plan.mode, model, loss, optimizer, settings),
         data,
         plan,
         scheduler,
@@ -159,7 +173,7 @@ def fit(
 class _Run:
     """One call of `fit`."""
 
-    step: Step
+    step: Stepper
     data: Feed
     plan: Plan
     scheduler: Any

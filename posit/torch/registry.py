@@ -1,7 +1,8 @@
 """What is answered on PositTensors: rules of operators, of whole functions, and what is refused."""
 
-import inspect
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
@@ -77,7 +78,8 @@ def calling_module() -> str:
     """Where a call came from, for messages: `` (in Linear "2.fc")``, or that it is the backward pass."""
     if in_backward():
         return " in the backward pass"
-    frame = inspect.currentframe()
+    # not inspect.currentframe(): a frame that names itself lives on, and with it the tensors of all its callers
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_locals.get("self")
         if isinstance(module, torch.nn.Module):

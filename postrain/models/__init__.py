@@ -1,7 +1,25 @@
 """Ready-made networks of plain torch modules, their first weights the same bits on every machine."""
 
-from postrain.models.images import LeNet5, cnn, mlp
+from postrain.models.images import LeNet5, cnn, local_mlp, mlp
 from postrain.models.initial import initialise
+from postrain.models.reversible import (
+    reversible_cnn,
+    reversible_geometric,
+    reversible_mlp,
+    reversible_transformer,
+)
 from postrain.models.texts import CharLSTM, CharTransformer
 
-__all__ = ["CharLSTM", "CharTransformer", "LeNet5", "cnn", "initialise", "mlp"]
+__all__ = [
+    "CharLSTM",
+    "CharTransformer",
+    "LeNet5",
+    "cnn",
+    "initialise",
+    "local_mlp",
+    "mlp",
+    "reversible_cnn",
+    "reversible_geometric",
+    "reversible_mlp",
+    "reversible_transformer",
+]

@@ -1,9 +1,12 @@
 """Networks for images, of plain torch modules."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from torch import nn
+
+from postrain.nn import LocalNetwork
 
 
 def mlp(shape: Sequence[int], classes: int, hidden: Sequence[int] = (128, 64)) -> nn.Sequential:
@@ -79,3 +82,15 @@ def cnn(
     for size in shape[1:]:
         features *= size >> len(channels)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, classes))
+
+
+def local_mlp(shape: Sequence[int], classes: int, hidden: Sequence[int] = (128, 64)) -> LocalNetwork:
+    """A perceptron as `mlp`, with a linear head behind each hidden layer, for mode `local`.
+
+    >>> len(local_mlp((8, 8), 10, hidden=(32, 16)).heads)
+    2
+    """
+    sizes = (math.prod(shape), *hidden)
+    blocks = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(sizes)]
+    heads = [nn.Sequential(nn.Linear(size, classes)) for size in hidden]
+    return LocalNetwork(blocks, heads)

@@ -7,6 +7,7 @@ from typing import Any
 
 from postrain.optim import _guard
 from postrain.optim._base import PositOptimizer, StepCounts
+from postrain.optim._parts import step_part
 from postrain.optim.adafactor import Adafactor
 from postrain.optim.adam import Adam, AdamW
 from postrain.optim.average import ema_avg_fn, swa_avg_fn
@@ -26,6 +27,7 @@ __all__ = [
     "clip_grad_norm_",
     "ema_avg_fn",
     "options",
+    "step_part",
     "swa_avg_fn",
 ]
 

@@ -3,7 +3,7 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -57,6 +57,15 @@ class Slot:
         return to_numpy(self.state[name].codes)
 
 
+@dataclass
+class _Part:
+    """A step that has begun."""
+
+    number: int
+    done: set[int] = field(default_factory=set)
+    counts: list[tuple[int, int, int]] = field(default_factory=list)
+
+
 class PositOptimizer(torch.optim.Optimizer):
     """Base of the optimizers: subclasses form the update of one parameter in `_update`.
 
@@ -99,6 +108,7 @@ class PositOptimizer(torch.optim.Optimizer):
         self.residual_format = Format.parse(residual_format)
         self.rounding, self.seed, self.loss_scale, self.count = rounding, seed, float(loss_scale), count
         self.last_step_counts: StepCounts | None = None
+        self._part: _Part | None = None
         super().__init__(params, {**defaults, "step": 0})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -122,7 +132,7 @@ class PositOptimizer(torch.optim.Optimizer):
         return max((int(group["step"]) for group in self.param_groups), default=0)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient.
+        """Update every parameter that has a gradient; after calls of `part`, the rest of them, as one step.
 
         Returns:
             What `closure` returns, if one is given; it is called first, with gradients enabled.
@@ -134,26 +144,57 @@ class PositOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        step = self.steps + 1
-        slots = self._slots()
-        for slot in slots:
-            for what, tensor in (("the gradient of ", slot.grad), ("", slot.parameter)):
-                if tensor.has_nar():
-                    raise NaRError(f"{what}{slot.name}", step)
-        for group in self.param_groups:
-            group["step"] = step
-        counts = [self._counted(slot) for slot in slots]
-        if self.count:
+        self.part(None)
+        part, self._part = self._part, None
+        if self.count and part is not None:
             self.last_step_counts = StepCounts(
-                *(sum(column) for column in zip((0, 0, 0), *counts, strict=True))
+                *(sum(column) for column in zip((0, 0, 0), *part.counts, strict=True))
             )
         return loss
 
-    def _slots(self) -> list[Slot]:
+    def part(self, parameters: Iterable[torch.Tensor] | None) -> None:
+        """Begin the next step, or go on with it, by updating some parameters only; `step` ends it.
+
+        A parameter's update depends on nothing of the others, so all parts together give the bits of one whole step.
+
+        Args:
+            parameters: Those of them that have a gradient are updated; None is all that have one.
+
+        Raises:
+            NaRError: a gradient or a weight among them holds NaR; none of them is changed then.
+            RecipeError: a parameter was updated in this step already.
+
+        >>> from posit.torch import posit_tensor
+        >>> from postrain.optim import SGD
+        >>> a, b = (torch.nn.Parameter(posit_tensor(torch.ones(1), "posit16")) for _ in range(2))
+        >>> optimizer = SGD([a, b], lr=0.5)
+        >>> (a + b).sum().backward()
+        >>> optimizer.part([b])
+        >>> b.grad = None
+        >>> optimizer.step()
+        >>> a.tolist(), b.tolist(), optimizer.steps
+        ([0.5], [0.5], 1)
+        """
+        part = self._part or _Part(self.steps + 1)
+        slots = self._slots(None if parameters is None else {id(each) for each in parameters})
+        for slot in slots:
+            for what, tensor in (("the gradient of ", slot.grad), ("", slot.parameter)):
+                if tensor.has_nar():
+                    raise NaRError(f"{what}{slot.name}", part.number)
+            if slot.index in part.done:
+                raise RecipeError(f"{slot.name} was updated in this step already; call step() to end it")
+        self._part = part
+        for group in self.param_groups:
+            group["step"] = part.number
+        part.done |= {slot.index for slot in slots}
+        part.counts += [self._counted(slot) for slot in slots]
+
+    def _slots(self, only: set[int] | None) -> list[Slot]:
+        """What has a gradient, among these identities."""
         slots, index = [], 0
         for group in self.param_groups:
             for name, parameter in zip(_names(group), group["params"], strict=True):
-                if parameter.grad is not None:
+                if (only is None or id(parameter) in only) and parameter.grad is not None:
                     if not isinstance(parameter.grad, PositTensor):
                         raise RecipeError(f"the gradient of {name} is no PositTensor")
                     slots.append(Slot(group, name, index, parameter, parameter.grad, self.state[parameter]))

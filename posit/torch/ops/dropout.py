@@ -67,6 +67,36 @@ def dropout_keys(seed: int, step: int, samples: Sequence[int], *, first_call: in
         _keys.reset(token)
 
 
+def keyed() -> bool:
+    """Whether a `dropout_keys` context is open."""
+    return _keys.get() is not None
+
+
+@dataclass(slots=True)
+class KeyedCalls:
+    """The state of a `dropout_keys` context at some moment, to run what follows again with the same masks."""
+
+    keys: _Keys
+    first: int
+
+    @staticmethod
+    def now() -> "KeyedCalls | None":
+        """The state here, or None outside of such a context."""
+        keys = _keys.get()
+        return None if keys is None else KeyedCalls(keys, keys.calls)
+
+    @contextmanager
+    def part(self, rows: slice) -> Iterator[None]:
+        """Dropout in this context is that of these samples, as from the remembered state."""
+        part = _Keys(self.keys.key, self.keys.samples[rows], self.first)
+        token = _keys.set(part)
+        try:
+            yield
+        finally:
+            _keys.reset(token)
+            self.keys.calls = max(self.keys.calls, part.calls)
+
+
 def _mixed(x: int) -> int:
     """SplitMix64's output function (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014)."""
     x = (x + 0x9E3779B97F4A7C15) & _WORD
