@@ -15,16 +15,18 @@ import numpy.typing as npt
 import torch
 
 from posit import _buffers
+from posit._array import PositArray
 from posit._quire_array import QuireArray
 from posit._quire_division import divided
 from posit.codec import signed_storage
 from posit.formats import Format
 from posit.torch import accumulation
 from posit.torch.accumulation import GradientSum
-from posit.torch.tensor import PositTensor
+from posit.torch.tensor import PositTensor, to_numpy
 
 _TILES = 1 << 16, 1 << 20  #: bytes of quires that are worked on together, at least and at most
 _AT_REST = 16  #: bytes of an element, as a rule; a tile takes about as much as its parameter's sums at rest
+_DECODED = 1 << 17  #: bytes of factors that are float64 together
 _INT32 = np.iinfo(np.int32)
 
 
@@ -45,6 +47,8 @@ class _Rest:
 
 class RestingSum(GradientSum):
     """A `GradientSum` whose quires exist only while something is added, a tile of rows at a time.
+
+    The gradient is the same to the bit: integer sums depend on neither order nor grouping.
 
     Args:
         parameter: The parameter.
@@ -86,7 +90,10 @@ class RestingSum(GradientSum):
             first = tile * self._rows
             low, high = max(start, first), min(stop, first + self._rows)
             quires = self._opened(tile)
-            quires[low - first : high - first].matmul_add(left[low - start : high - start], right)
+            terms = max(_DECODED // (8 * (high - low + b.shape[1])), 32)
+            for k in range(0, b.shape[0], terms):
+                factors = left[low - start : high - start, k : k + terms], right[k : k + terms]
+                quires[low - first : high - first].matmul_add(*factors)
             self._rest[tile] = _resting(quires)
 
     def add(self, terms: PositTensor) -> None:
@@ -114,6 +121,12 @@ class RestingSum(GradientSum):
                 rows = slice(tile * self._rows, (tile + 1) * self._rows)
                 codes[rows] = divided(self._opened(tile), divisor, fmt)
         return PositTensor(torch.from_numpy(codes.reshape(parameter.shape)), fmt, policy=parameter.policy)
+
+    def _posits(self, x: PositTensor) -> PositArray:
+        fmt = self._none.format
+        if x.format != fmt or fmt.nbits != 8 * fmt.storage.itemsize:
+            return super()._posits(x)
+        return PositArray(to_numpy(x.codes).view(fmt.storage), fmt)  # no copy
 
     @contextmanager
     def _whole(self) -> Iterator[None]:

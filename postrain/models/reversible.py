@@ -160,6 +160,7 @@ class GeometricBlock(nn.Module):
         from ga import VGA3
         from ga.layout import Layout
         from ga.nn import GeometricProductLayer, GradeLinear
+        from postrain import geometric  # noqa: F401  (rules for posits)
 
         super().__init__()
         self.layout = Layout.of_grades(VGA3, (0, 1, 2, 3))

@@ -233,7 +233,9 @@ class Passage:
             y, [h, *parameters], self._gradient(to_target, rows), allow_unused=True
         )
         del y, h
-        to_h, *found = each
+        to_h = each[0]
+        found: list[Tensor | None] = [*each[1:]]
+        del each
         if to_h is not None:
             _add_gradient(to_source[rows], to_h, self.kind)
         return found

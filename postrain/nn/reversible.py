@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from posit.torch import PositTensor
 from posit.torch.ops.dropout import keyed
@@ -61,6 +62,8 @@ class ReversibleStack(nn.Module):
     (torch.Size([2, 2]), 2)
     """
 
+    fraction_bits: Tensor
+
     def __init__(
         self,
         blocks: Iterable[nn.Module],
@@ -78,7 +81,8 @@ class ReversibleStack(nn.Module):
             raise ModeError("dimension 0 holds the samples; features are another one, by default the last")
         if micro_batch is not None and micro_batch < 1:
             raise OptionsError(f"micro_batch must be at least 1, got {micro_batch}")
-        self.stream = FixedPoint(fraction_bits)
+        self._stream = FixedPoint(fraction_bits)
+        self.register_buffer("fraction_bits", torch.tensor(fraction_bits))
         self.dim, self.micro_batch, self.store = dim, micro_batch, store
         self.inverted = 0  #: blocks run back since it was made, all of their bits compared
 
@@ -156,13 +160,16 @@ class ReversibleStack(nn.Module):
                     "run; put it into eval(), or use LayerNorm or GroupNorm"
                 )
 
-    def get_extra_state(self) -> Tensor:
-        """The stream's format, kept in checkpoints."""
-        return torch.tensor(self.stream.fraction_bits)
+    @property
+    def stream(self) -> FixedPoint:
+        """The format of the stream; its fraction bits are a buffer, so that checkpoints keep them."""
+        held = self.fraction_bits
+        return self._stream if isinstance(held, FakeTensor) else FixedPoint(int(held))
 
-    def set_extra_state(self, state: Any) -> None:
-        """Take over the stream's format."""
-        self.stream = FixedPoint(int(state))
+    @stream.setter
+    def stream(self, form: FixedPoint) -> None:
+        self._stream = form
+        self.fraction_bits.fill_(form.fraction_bits)
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""

@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 import postrain
+from ga.nn.grade_check import check_grades
+from ga.tasks.signed_volume import signed_volume
 from posit.torch import PositTensor, posit_tensor
 from postrain import optim
 from postrain.config import parse
 from postrain.convert import convert
 from postrain.errors import ModeError, OptionsError
 from postrain.loop import Plan
+from postrain.models import reversible_geometric
 from postrain.modes import Settings, forward_in_parts, stepper
 from postrain.modes._directions import Directions
 from postrain.modes._rules import values
@@ -300,9 +303,33 @@ def test_configurations_choose_a_mode(tmp_path: Path) -> None:
         for mode in ("accumulate", "reversible")
     ]
     assert digests[0] == digests[1]
+    more = parse(CONFIG.replace("iterations = 3", "iterations = 4"), settings=["train.mode=reversible"])
+    assert run_config(more, tmp_path / "reversible", figures=False).fitted.resumed_at == 3
     with pytest.raises(OptionsError, match="unknown mode 'sideways'"):
         parse(CONFIG, settings=["train.mode=sideways"])
     assert "mode" not in Plan(epochs=1).identity()
+
+
+def test_a_geometric_stack_trains_reversibly_and_keeps_its_grades() -> None:
+    points, volumes = signed_volume(16, torch.Generator().manual_seed(0))
+    found = []
+    for store in (True, False):
+        torch.manual_seed(0)
+        model = convert(reversible_geometric(channels=4, depth=2), "posit16")
+        model.get_submodule("stack").store = store  # type: ignore[assignment]
+        optimizer = optim.SGD(model.named_parameters(), lr=0.01)
+        step = stepper("reverse" if store else "reversible", model, nn.functional.mse_loss, optimizer)
+        for number in (1, 2):
+            step(
+                number,
+                torch.arange(16),
+                posit_tensor(points, "posit16"),
+                posit_tensor(volumes, "posit16"),
+                count=False,
+            )
+            assert check_grades(model)
+        found.append([each.codes for each in model.parameters() if isinstance(each, PositTensor)])
+    assert same(*found)
 
 
 def test_train_is_one_call() -> None:
