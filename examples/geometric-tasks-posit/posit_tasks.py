@@ -1,7 +1,7 @@
 """Three tasks of geometric algebra trained in posit16 and in float32: the same networks, initial weights and batches.
 
-``python examples/geometric-tasks-posit/posit_tasks.py``: the signed volume of three points under O(3), a function of two
-vectors under O(5), and where charged particles will be.  In posit16 weights, activations, gradients and Adam's moments
+``python examples/geometric-tasks-posit/posit_tasks.py``: the signed volume of three points under O(3), a function of
+two vectors under O(5), and where charged particles will be.  In posit16 weights, activations, gradients and moments
 are posits, every product of multivectors an exact sum rounded once.
 
 Writes ``results.json`` beside this file, or into ``--out``.

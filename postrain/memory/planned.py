@@ -114,9 +114,10 @@ class PlannedFunctions:
         (m, k), n, first = a.shape[-2:], b.shape[-1], max(a.shape[0], 1)
         one = a.numel() // (m * k) // first * (m * k + k * n + m * n)
         some = min(first, max(1, _TILE // max(one, 1)))
-        width, products = self._fmt.storage.itemsize, some * (a.numel() // (m * k) // first)
-        marks = products * m * n * (1 + (width if some < first else 0))
-        self._passing(8 * some * one + marks + 16 * products * (m + n))
+        width, matrices = self._fmt.storage.itemsize, a.numel() // (m * k) // first
+        products = some * matrices
+        held = products * m * n + (width * (products + first * matrices) * m * n if some < first else 0)
+        self._passing(8 * some * one + held + 16 * products * (m + n))
 
     def plain(self, a: Tensor, b: Tensor) -> None:
         """Workspace of ``a @ b``."""
