@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from postrain.feeds import Feed
 from postrain.logs import RunLog
 from postrain.options import NoProgress, Progress
 from postrain.snapshot import Generators, capture, restore
+
+if TYPE_CHECKING:
+    from postrain.distributed.workers import Workers
 
 STAGE = "training"
 _SINGLE = {"statistics_every": 0, "seed": 0}  #: the least value of whole numbers; of others 1
@@ -102,6 +105,7 @@ def fit(
     progress: Progress | None = None,
     tensorboard: bool = False,
     loss_scale: float = 1.0,
+    workers: "Workers | None" = None,
 ) -> Fitted:
     """Train a model, in posits or float32, and go on from the last checkpoint in `folder` if there is one.
 
@@ -124,6 +128,8 @@ def fit(
         progress: Told of every step.
         tensorboard: Also write TensorBoard's files, where it is installed.
         loss_scale: A power of two that losses are multiplied by; the optimizer must divide gradients by it.
+        workers: The ranks that train together.  All of them call `fit` with the same arguments, but for `folder`,
+            which is rank 0's alone; `loss` must be the sum over what it is given.
 
     Raises:
         NaRError: a NaR in the loss, an activation or a gradient, with step and name.
@@ -138,7 +144,9 @@ def fit(
     6
     """
     run = _Run(
-        Step(model, loss, optimizer, plan.micro_batch, plan.clip, plan.on_nar, plan.seed, loss_scale),
+        Step(
+            model, loss, optimizer, plan.micro_batch, plan.clip, plan.on_nar, plan.seed, loss_scale, workers
+        ),
         data,
         plan,
         scheduler,
@@ -203,6 +211,8 @@ class _Run:
         started = perf_counter()
         lr = float(self.step.optimizer.param_groups[0]["lr"])
         every = self.plan.statistics_every
+        if self.step.workers is not None:
+            indices = self.step.workers.share(indices)
         x, y = self.data.take(indices)
         result = self.step(number, indices, x, y, count=bool(every) and number % every == 0)
         if self.scheduler is not None:
@@ -239,17 +249,23 @@ class _Run:
 
     def _resume(self) -> int:
         """Put back the last checkpoint's state, if there is one; the number of steps it has behind it."""
-        if self.folder is None:
+        newest = self._newest()
+        if newest is None:
             return 0
-        checkpoint.clean(self.folder)
-        path = checkpoint.latest(self.folder)
-        if path is None:
-            return 0
-        found = checkpoint.load(path)
+        path, found = newest
         require_same(path, found.metadata, self.metadata)
         restore(found.state, self.step.model, self.step.optimizer, self.scheduler, self.generators)
         self.metadata = {**found.metadata, **self.metadata}  # fields that we do not know are kept
         return int(found.state["position"]["step"])
+
+    def _newest(self) -> tuple[Path, checkpoint.Checkpoint] | None:
+        if self.step.workers is not None:
+            return self.step.workers.newest(self.folder)
+        if self.folder is None:
+            return None
+        checkpoint.clean(self.folder)
+        path = checkpoint.latest(self.folder)
+        return None if path is None else (path, checkpoint.load(path))
 
 
 class evaluating(AbstractContextManager[None]):  # noqa: N801 (used as a function)

@@ -24,7 +24,7 @@ from posit.torch import PositTensor
 from postrain.report.schema import Account
 
 ACTIVATIONS, WORKSPACE, WEIGHTS = "activations", "workspace", "weights"
-GRADIENTS, OPTIMIZER_STATE, INPUTS = "gradients", "optimizer_state", "inputs"
+GRADIENTS, OPTIMIZER_STATE, INPUTS, COMM = "gradients", "optimizer_state", "inputs", "comm"
 
 _purpose: ContextVar[str] = ContextVar("purpose", default=WORKSPACE)
 
@@ -122,7 +122,7 @@ class Ledger:
             parts: Counter[str] = Counter()
             for number, size in self._events[:at]:
                 parts[self._purposes[number]] += size
-        names = (WEIGHTS, GRADIENTS, OPTIMIZER_STATE, ACTIVATIONS, WORKSPACE, INPUTS)
+        names = (WEIGHTS, GRADIENTS, OPTIMIZER_STATE, ACTIVATIONS, WORKSPACE, INPUTS, COMM)
         return Account(**{name: parts[name] for name in names})
 
     def _new(self, size: int, name: str) -> int:

@@ -112,6 +112,8 @@ def _draw_memory(axes: Axes, pair: Sequence[Model]) -> None:
     left = [0.0] * len(bars)
     for name in (*(field.name for field in fields(Account)), "unattributed"):
         widths = [parts[name] / 1024 for _, parts in bars]
+        if name == "comm" and not any(widths):
+            continue  # one process alone
         colour = _COLOUR["--" + name.replace("_", "-")]
         axes.barh(places, widths, 0.8, left, color=colour, label=purpose(name))
         left = [start + width for start, width in zip(left, widths, strict=True)]

@@ -46,6 +46,7 @@ class Account:
     activations: int
     workspace: int
     inputs: int
+    comm: int = 0  #: buffers of the exchange between workers
 
     @property
     def total(self) -> int:
