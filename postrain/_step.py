@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from postrain.counters import Counts, StepCounter, nars, origin_of_nar
 from postrain.errors import NaRError
 from postrain.nn.passage import at_step
 from postrain.optim import clip_grad_norm_
+
+if TYPE_CHECKING:
+    from postrain.distributed.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Step:
     forward: Callable[[Tensor], Tensor] | None = (
         None  #: the model's forward pass, where that is made otherwise
     )
+    workers: "Workers | None" = None  #: the ranks that train together; samples are then this rank's share
 
     def __call__(self, number: int, samples: Tensor, x: Tensor, y: Tensor, *, count: bool) -> StepResult:
         """The step of this number on these samples.
@@ -64,6 +69,8 @@ class Step:
             with at_step(number), counter.activations() if counter else nullcontext():
                 loss = self._gradients(number, samples, x, y)
             if counter:
+                if self.workers is not None:
+                    self.workers.add_up(counter.counts)
                 counter.gradients()
             self._update(number)
         except NaRError as error:
@@ -76,6 +83,13 @@ class Step:
 
     def _gradients(self, number: int, samples: Tensor, x: Tensor, y: Tensor) -> float:
         """The loss of the batch, per target; leaves the gradients in the parameters."""
+        if self.workers is not None:
+            return self.workers.gradients(
+                lambda part: self._pass(number, samples[part], x[part], y[part]),
+                number,
+                len(samples),
+                y.numel(),
+            )
         if self.micro_batch is None:
             return self._pass(number, samples, x, y)
         total, targets = 0.0, y.numel()

@@ -1,7 +1,7 @@
 """Exact gradients over any number of backward passes: rounded once at the end, so no split of a batch changes a bit."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +9,8 @@ from torch import nn
 
 from posit._quire_division import divided
 from posit.formats import Format
-from posit.torch import GradientSum, PositTensor, gradient_sums
+from posit.torch import GradientSum, PositTensor
+from posit.torch.accumulation import into
 from postrain.errors import AccumulationError, RecipeError
 from postrain.memory.purposes import QUIRES, purpose
 
@@ -62,23 +63,37 @@ def accumulate(model: nn.Module, divisor: int | None = None) -> Iterator[Sums]:
     >>> model.weight.grad.tolist(), sums.nbytes
     ([[2.0, 3.5]], 144)
     """
+    sums = open_sums(model, divisor)
+    with into(sums.sums):
+        yield sums
+    round_sums(sums)
+
+
+def open_sums(model: nn.Module, divisor: int | None = None) -> Sums:
+    """Sums for every parameter of the model, 0 so far; what may not be summed is refused as by `accumulate`."""
     parameters = _parameters(model)
     _check(model, parameters)
     fmt = widest(list(parameters.values()))
-    with ExitStack() as stack:
-        with purpose(QUIRES):
-            made = stack.enter_context(gradient_sums(parameters.values(), fmt))
-        sums = Sums(divisor, made, {id(parameter): name for name, parameter in parameters.items()})
-        yield sums
-    rounded = [name for name, parameter in parameters.items() if parameter.grad is not None]
+    with purpose(QUIRES):
+        made = [GradientSum(parameter, fmt or parameter.format) for parameter in parameters.values()]
+    return Sums(divisor, made, {id(parameter): name for name, parameter in parameters.items()})
+
+
+def round_sums(sums: Sums) -> None:
+    """Round each sum, divided, into its parameter's gradient.
+
+    Raises:
+        AccumulationError: a parameter has got a gradient besides.
+    """
+    rounded = [sums.names[id(each.parameter)] for each in sums.sums if each.parameter.grad is not None]
     if rounded:
-        for parameter in parameters.values():
-            parameter.grad = None
+        for each in sums.sums:
+            each.parameter.grad = None
         raise AccumulationError(
             f"the gradient of {', '.join(rounded)} was rounded on its way: an operator that uses it does not add to "
             "exact sums; use it in the layers of torch.nn only, or leave out postrain.accumulate"
         )
-    for each in made:
+    for each in sums.sums:
         if each.terms:
             each.parameter.grad = _gradient(each, 1 if sums.divisor is None else sums.divisor)
 

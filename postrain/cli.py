@@ -19,6 +19,7 @@ from postrain.options import CompareOptions
 if TYPE_CHECKING:
     from postrain.config import Config
     from postrain.progress import Bars
+    from postrain.run import Outcome
 
 _DEFAULTS = CompareOptions()
 
@@ -172,10 +173,9 @@ def train(
 def _train(config: "Config", out: Path, resume: bool | None, bars: "Bars") -> None:
     from rich.console import Console
 
-    from postrain.run import train as run
-
-    with bars:
-        outcome = run(config, out, bars, resume=resume)
+    outcome = _trained(config, out, resume, bars)
+    if outcome is None:
+        return
     console = Console()
     scores = ", ".join(f"{name} {value:.6g}" for name, value in outcome.scores.items())
     skipped = f"; {outcome.nar} left out for a NaR" if outcome.nar else ""
@@ -185,6 +185,23 @@ def _train(config: "Config", out: Path, resume: bool | None, bars: "Bars") -> No
         f"folder: {outcome.folder}",
     ):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _trained(config: "Config", out: Path, resume: bool | None, bars: "Bars") -> "Outcome | None":
+    """Train alone, or as one of the processes that torchrun started; None where another rank writes the files."""
+    from contextlib import nullcontext
+
+    from postrain.distributed import launched
+
+    if not launched():
+        from postrain.run import train as train_alone
+
+        with bars:
+            return train_alone(config, out, bars, resume=resume)
+    from postrain.distributed import joined, train
+
+    with joined() as team, bars if team.first else nullcontext():
+        return train(config, out, team, bars, resume=resume)
 
 
 @app.command()
@@ -201,6 +218,57 @@ def coverage(
     report = covered(with_data_dir(config, data_dir))
     Console().print(str(report), soft_wrap=True, markup=False, highlight=False)
     raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command(name="verify-parallel")
+def verify_parallel(
+    config: Annotated[Path, typer.Argument(help="A TOML file, as of postrain train.")],
+    world: Annotated[str, typer.Option(help="Numbers of processes, e.g. 1,2,4.")] = "1,2,4",
+    micro_batch: Annotated[
+        str, typer.Option(help="Samples of a backward pass, e.g. 1,8 [a process's whole share].")
+    ] = "",
+    bucket: Annotated[str, typer.Option(help="Bytes of a buffer, e.g. 4096,1048576.")] = "1048576",
+    steps: Annotated[int, typer.Option(help="Steps of each training.")] = 20,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, before data.dir.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="A field of the file; repeatable."),
+    ] = None,
+    float32: Annotated[bool, typer.Option(help="Also train in float32, with torch's own.")] = True,
+) -> None:
+    """Train on several numbers of processes and compare the weights; exit code 1 if a bit differs."""
+    from postrain.config import with_data_dir
+    from postrain.distributed.verify import VerifyOptions, lines, verify
+    from postrain.progress import Bars
+
+    with_data_dir(
+        config, data_dir, settings or ()
+    )  # what is wrong with it is said before anything is started
+    options = VerifyOptions(
+        config.absolute(),
+        _numbers("--world", world),
+        _numbers("--micro-batch", micro_batch) or (None,),
+        _numbers("--bucket", bucket),
+        steps,
+        data_dir and data_dir.absolute(),
+        tuple(settings or ()),
+        float32,
+    )
+    with Bars() as bars:
+        found = verify(options, bars)
+    for line in lines(found):
+        typer.echo(line)
+    raise typer.Exit(0 if found.same else 1)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    from postrain.errors import OptionsError
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise OptionsError(f"{option} takes whole numbers with commas between them, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _errors_on_purpose() -> tuple[type[Exception], ...]:

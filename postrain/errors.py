@@ -29,6 +29,10 @@ class AccumulationError(PostrainError, RuntimeError):
     """A gradient was rounded before it could be added to an exact sum."""
 
 
+class WorkerError(PostrainError, RuntimeError):
+    """A process of a distributed run failed, hangs, or differs from the others."""
+
+
 class MeasurementError(PostrainError, RuntimeError):
     """The process that measures memory failed, or was asked for something it cannot build."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from postrain.logs import RunLog
 from postrain.modes import MODES, Settings, Stepper, stepper
 from postrain.options import NoProgress, Progress
 from postrain.snapshot import Generators, capture, restore
+
+if TYPE_CHECKING:
+    from postrain.distributed.workers import Workers
 
 STAGE = "training"
 _MODE = {"mode": "reverse", "tangents": 1, "epsilon": 2.0**-7}  #: not written to checkpoints
@@ -113,6 +116,7 @@ def fit(
     progress: Progress | None = None,
     tensorboard: bool = False,
     loss_scale: float = 1.0,
+    workers: "Workers | None" = None,
 ) -> Fitted:
     """Train a model, in posits or float32, and go on from the last checkpoint in `folder` if there is one.
 
@@ -135,6 +139,8 @@ def fit(
         progress: Told of every step.
         tensorboard: Also write TensorBoard's files, where it is installed.
         loss_scale: A power of two that losses are multiplied by; the optimizer must divide gradients by it.
+        workers: The ranks that train together.  All of them call `fit` with the same arguments, but for `folder`,
+            which is rank 0's alone; `loss` must be the sum over what it is given.
 
     Raises:
         NaRError: a NaR in the loss, an activation or a gradient, with step and name.
@@ -152,7 +158,7 @@ def fit(
         plan.micro_batch, plan.clip, plan.on_nar, plan.seed, loss_scale, plan.tangents, plan.epsilon
     )
     run = _Run(
-        stepper(plan.mode, model, loss, optimizer, settings),
+        stepper(plan.mode, model, loss, optimizer, settings, workers),
         data,
         plan,
         scheduler,
@@ -163,6 +169,7 @@ def fit(
         callbacks,
         progress or NoProgress(),
         tensorboard,
+        workers,
     )
     with torch.random.fork_rng(devices=[]), threads(plan.threads) if plan.threads else nullcontext():
         torch.manual_seed(plan.seed)  # for modules that draw from torch's own generator
@@ -184,6 +191,7 @@ class _Run:
     callbacks: Sequence[Callable[[StepResult], object]]
     progress: Progress
     tensorboard: bool
+    workers: "Workers | None"
 
     def run(self) -> Fitted:
         start, total = self._resume(), self.plan.steps(len(self.data))
@@ -217,6 +225,8 @@ class _Run:
         started = perf_counter()
         lr = float(self.step.optimizer.param_groups[0]["lr"])
         every = self.plan.statistics_every
+        if self.workers is not None:
+            indices = self.workers.share(indices)
         x, y = self.data.take(indices)
         result = self.step(number, indices, x, y, count=bool(every) and number % every == 0)
         if self.scheduler is not None:
@@ -253,17 +263,23 @@ class _Run:
 
     def _resume(self) -> int:
         """Put back the last checkpoint's state, if there is one; the number of steps it has behind it."""
-        if self.folder is None:
+        newest = self._newest()
+        if newest is None:
             return 0
-        checkpoint.clean(self.folder)
-        path = checkpoint.latest(self.folder)
-        if path is None:
-            return 0
-        found = checkpoint.load(path)
+        path, found = newest
         require_same(path, found.metadata, self.metadata)
         restore(found.state, self.step.model, self.step.optimizer, self.scheduler, self.generators)
         self.metadata = {**found.metadata, **self.metadata}  # fields that we do not know are kept
         return int(found.state["position"]["step"])
+
+    def _newest(self) -> tuple[Path, checkpoint.Checkpoint] | None:
+        if self.workers is not None:
+            return self.workers.newest(self.folder)
+        if self.folder is None:
+            return None
+        checkpoint.clean(self.folder)
+        path = checkpoint.latest(self.folder)
+        return None if path is None else (path, checkpoint.load(path))
 
 
 class evaluating(AbstractContextManager[None]):  # noqa: N801 (used as a function)

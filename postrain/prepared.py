@@ -1,6 +1,6 @@
 """From a configuration to what trains: data, network, optimizer and schedule, ready for `postrain.loop.fit`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,16 +57,26 @@ class Prepared:
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         """Mean cross-entropy and accuracy on the test data, computed in float64 from the model's outputs."""
-        loss, right, count = 0.0, 0, 0
-        for indices in self.source.test_order:
-            x, y = self.source.test.take(indices)
-            outputs = model(x)
-            real = outputs.to_float(torch.float64) if isinstance(outputs, PositTensor) else outputs.double()
-            flat, targets = real.reshape(-1, real.shape[-1]), y.reshape(-1)
-            loss += float(functional.cross_entropy(flat, targets, reduction="sum"))
-            right += int((flat.argmax(dim=1) == targets).sum())
-            count += targets.numel()
-        return {"loss": loss / count, "accuracy": right / count}
+        parts = range(len(self.source.test_order))
+        return self.scores([self.evaluate_part(model, part) for part in parts])
+
+    def evaluate_part(self, model: nn.Module, part: int) -> tuple[float, int, int]:
+        """Loss, right answers and targets of one part of the test data."""
+        x, y = self.source.test.take(self.source.test_order[part])
+        outputs = model(x)
+        real = outputs.to_float(torch.float64) if isinstance(outputs, PositTensor) else outputs.double()
+        flat, targets = real.reshape(-1, real.shape[-1]), y.reshape(-1)
+        loss = float(functional.cross_entropy(flat, targets, reduction="sum"))
+        return loss, int((flat.argmax(dim=1) == targets).sum()), targets.numel()
+
+    @staticmethod
+    def scores(parts: Sequence[tuple[float, int, int]]) -> dict[str, float]:
+        """Means over all parts, which are added in their order."""
+        loss = 0.0
+        for each, _, _ in parts:
+            loss += each
+        count = sum(count for _, _, count in parts)
+        return {"loss": loss / count, "accuracy": sum(right for _, right, _ in parts) / count}
 
 
 def prepare(config: Config) -> Prepared:

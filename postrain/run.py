@@ -57,17 +57,7 @@ def train(
         RecipeError: the checkpoint is of another recipe or network.
         NaRError: training met a NaR.
     """
-    from postrain._train import digest
-
-    there = checkpoint.latest(out)
-    if resume is True and there is None:
-        raise OutputError(
-            f"there is no checkpoint in {out} to go on from; leave out --resume or name another --out"
-        )
-    if resume is False and there is not None:
-        raise OutputError(
-            f"{out} holds the checkpoint {there.name}; go on with --resume or choose another --out"
-        )
+    require_checkpoint(out, resume)
     prepared = prepare(config)
     folder = prepare_output(out)
     loss = loss_of("mean" if config.plan.micro_batch is None else "sum")
@@ -85,6 +75,30 @@ def train(
         tensorboard=True,
         loss_scale=config.recipe.loss_scale,
     )
+    return outcome(prepared, fitted, folder, figures)
+
+
+def require_checkpoint(out: Path, resume: bool | None) -> None:
+    """Demand a checkpoint in the folder (True), or refuse one (False).
+
+    Raises:
+        OutputError: there is none, or one.
+    """
+    there = checkpoint.latest(out)
+    if resume is True and there is None:
+        raise OutputError(
+            f"there is no checkpoint in {out} to go on from; leave out --resume or name another --out"
+        )
+    if resume is False and there is not None:
+        raise OutputError(
+            f"{out} holds the checkpoint {there.name}; go on with --resume or choose another --out"
+        )
+
+
+def outcome(prepared: Prepared, fitted: Fitted, folder: Path, figures: bool) -> Outcome:
+    """Save the final weights, draw the figures, and sum up what the logs say."""
+    from postrain._train import digest
+
     _save(prepared, folder)
     steps, evaluations = (logs.read(folder / name) for name in (logs.STEPS, logs.EVALUATIONS))
     if figures:

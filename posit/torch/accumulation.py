@@ -103,9 +103,16 @@ def gradient_sums(
         fmt: Format of the quires; by default each parameter's own.
     """
     made = [GradientSum(parameter, fmt or parameter.format) for parameter in parameters]
-    token = _sums.set({id(each.parameter): each for each in made})
-    try:
+    with into(made):
         yield made
+
+
+@contextmanager
+def into(sums: Iterable[GradientSum]) -> Iterator[None]:
+    """Let the forward passes in this context, and their backward passes whenever they run, add to these sums."""
+    token = _sums.set({id(each.parameter): each for each in sums})
+    try:
+        yield
     finally:
         _sums.reset(token)
 

@@ -107,6 +107,30 @@ def quire(
 
 
 @bench.command()
+def distributed(
+    world: Annotated[str, typer.Option(help="Numbers of processes, e.g. 1,2.")] = "1,2",
+    repeats: Annotated[int, typer.Option(min=1, help="Steps of each contestant that are timed.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training before bits are counted.")] = 100,
+    json: Annotated[Path | None, typer.Option(help="File for every figure, as JSON.")] = None,
+) -> None:
+    """Time steps of LeNet-5 on several processes beside float32's DistributedDataParallel; count bits and bytes."""
+    from postrain.bench.distributed import lines, measure_distributed
+    from postrain.bench.table import write_json
+    from postrain.files import prepare_output
+    from postrain.progress import Bars
+
+    if json:
+        prepare_output(json.absolute().parent)
+    worlds = tuple(int(each) for each in world.split(",") if each.strip().isdecimal())
+    with Bars() as bars:
+        measured = measure_distributed(worlds, repeats, steps, bars)
+    if json:
+        write_json(measured, json)
+    for line in lines(measured):
+        typer.echo(line)
+
+
+@bench.command()
 def ga(
     size: Annotated[int, typer.Option(min=1, help="Multivectors in a batch.")] = 100_000,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 7,

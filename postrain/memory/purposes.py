@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 ACTIVATIONS, WORKSPACE, WEIGHTS = "activations", "workspace", "weights"
 GRADIENTS, OPTIMIZER_STATE, INPUTS = "gradients", "optimizer_state", "inputs"
-STREAM, TANGENTS, QUIRES = "residual_stream", "tangents", "quires"
+STREAM, TANGENTS, QUIRES, COMM = "residual_stream", "tangents", "quires", "comm"
 
 _purpose: ContextVar[str] = ContextVar("purpose", default=WORKSPACE)
 

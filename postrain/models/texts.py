@@ -84,7 +84,8 @@ class CharTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores of every next symbol, shape (batch, length, symbols), for symbols of shape (batch, length)."""
-        places = torch.arange(x.shape[1])
+        # a row of places a sample: their gradients then meet in the embedding's exact sum, not in a rounded broadcast
+        places = torch.arange(x.shape[1]).expand(x.shape)
         stream = self.dropout(self.symbol(x) + self.place(places))
         scores: Tensor = self.head(self.norm(self.blocks(stream)))
         return scores

@@ -14,7 +14,7 @@ zeroth     losses at weights moved along random directions; no derivatives
 ========== ============================================================================================================
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from postrain.modes.fused import Fused
 from postrain.modes.local import Local
 from postrain.modes.reversible import Reversible, forward_in_parts
 from postrain.modes.zeroth import Zeroth
+
+if TYPE_CHECKING:
+    from postrain.distributed.workers import Workers
 
 __all__ = ["MODES", "OwnUpdate", "Settings", "Stepper", "checkpointed", "forward_in_parts", "stepper"]
 
@@ -56,6 +59,7 @@ def stepper(
     loss: Loss,
     optimizer: torch.optim.Optimizer,
     settings: Settings | None = None,
+    workers: "Workers | None" = None,
 ) -> Stepper:
     """What makes the steps of a mode.
 
@@ -65,9 +69,10 @@ def stepper(
         loss: Outputs and targets to the loss; with micro-batches it must be the sum over what it is given.
         optimizer: Ours for posits; for float32 one of torch's.
         settings: Micro-batches, clipping, what to do about NaR.
+        workers: The ranks that train together, in modes whose gradients are all there before the update.
 
     Raises:
-        ModeError: the mode is unknown, or needs what model, optimizer or settings do not have.
+        ModeError: the mode is unknown, or cannot train on several workers, or needs what model, optimizer or settings do not have.
 
     >>> model = nn.Linear(1, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -82,11 +87,25 @@ def stepper(
     own = settings or Settings()
     if mode not in MODES:
         raise ModeError(f"unknown mode {mode!r}; there are {', '.join(MODES)}")
+    if mode in _OWN and workers is not None:
+        raise ModeError(
+            f"mode {mode!r} updates parameters before all workers could add to their gradients; on several workers use "
+            "'reverse', 'accumulate' or 'checkpointed'"
+        )
     if mode in _OWN:
         return _OWN[mode](model, loss, optimizer, own)
     if mode == "accumulate" and own.micro_batch is None:
         raise ModeError("mode 'accumulate' needs micro_batch, the number of samples of a backward pass")
     forward = checkpointed(model) if mode == "checkpointed" else None
     return Step(
-        model, loss, optimizer, own.micro_batch, own.clip, own.on_nar, own.seed, own.loss_scale, forward
+        model,
+        loss,
+        optimizer,
+        own.micro_batch,
+        own.clip,
+        own.on_nar,
+        own.seed,
+        own.loss_scale,
+        forward,
+        workers,
     )

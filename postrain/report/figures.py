@@ -35,6 +35,7 @@ _PLACEHOLDERS = {  #: colour that matplotlib draws with, and the CSS variable th
     "#0000b7": "--residual-stream",
     "#0000b8": "--tangents",
     "#0000b9": "--quires",
+    "#0000a4": "--comm",
 }
 _COLOUR = {variable: colour for colour, variable in _PLACEHOLDERS.items()}
 _STYLE: Any = {

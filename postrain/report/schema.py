@@ -49,6 +49,7 @@ class Bytes:
     residual_stream: int = 0  #: of reversible networks, in fixed point
     tangents: int = 0  #: random directions of weights or activations
     quires: int = 0  #: exact sums of gradients
+    comm: int = 0  #: buffers of the exchange between workers
 
     @property
     def total(self) -> int:
