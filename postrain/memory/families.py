@@ -1,6 +1,6 @@
 """The networks of `postrain memory`: residual stacks of any depth, as a reversible stack and as plain modules."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -75,7 +75,7 @@ def stack(family: str, depth: int, width: int, batch: int, seed: int, form: str 
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(batch, *_IMAGE, generator=generator)
     labels = torch.randint(0, _CLASSES, (batch,), generator=generator)
-    loss = functional.cross_entropy
+    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
     if form == "local":
         return Workload(_local(depth, width), loss, images, labels)
     if family == "transformer":
@@ -125,9 +125,8 @@ class _Autocast(nn.Module):
 def _local(depth: int, width: int) -> LocalNetwork:
     features = torch.Size(_IMAGE).numel()
     sizes = [features, *[width] * depth]
-    layer = partial(nn.Linear)
     blocks = [
-        nn.Sequential(*([nn.Flatten()] if not place else []), layer(fan_in, width), nn.ReLU())
+        nn.Sequential(*([nn.Flatten()] if not place else []), nn.Linear(fan_in, width), nn.ReLU())
         for place, fan_in in enumerate(sizes[:-1])
     ]
     return LocalNetwork(blocks, [nn.Sequential(nn.Linear(width, _CLASSES)) for _ in blocks])

@@ -48,7 +48,7 @@ def norm_backward_workspace(rows: int, columns: int, parameters: int, samples: i
 
 def _layer_norm(args: tuple[Any, ...], fmt: Format) -> int:
     columns = math.prod(args[1])
-    return norm_workspace(args[0].numel() // max(columns, 1), columns, columns)
+    return norm_workspace(int(args[0].numel()) // max(columns, 1), columns, columns)
 
 
 def _layer_norm_backward(args: tuple[Any, ...], fmt: Format) -> int:
@@ -66,22 +66,21 @@ def _group_norm_backward(args: tuple[Any, ...], fmt: Format) -> int:
     samples, channels, area, groups = args[5:9]
     width = fmt.storage.itemsize
     held = norm_backward_workspace(samples * groups, channels // groups * area, channels, samples, width)
-    return max(held, width * samples * channels * area + sums_workspace(channels, channels, fmt))
+    copied: int = width * samples * channels * area
+    return max(held, copied + sums_workspace(channels, channels, fmt))
 
 
 def _batch_norm(args: tuple[Any, ...], fmt: Format) -> int:
     """Channels are rows: a copy turns them."""
     x = args[0]
-    channels = x.shape[1]
-    return fmt.storage.itemsize * x.numel() + norm_workspace(channels, x.numel() // channels, channels)
+    channels, size = int(x.shape[1]), int(x.numel())
+    return fmt.storage.itemsize * size + norm_workspace(channels, size // channels, channels)
 
 
 def _batch_norm_backward(args: tuple[Any, ...], fmt: Format) -> int:
-    x = args[0]
-    channels, width = x.shape[1], fmt.storage.itemsize
-    return 2 * width * x.numel() + norm_backward_workspace(
-        channels, x.numel() // channels, channels, 1, width
-    )
+    x, width = args[0], fmt.storage.itemsize
+    channels, size = int(x.shape[1]), int(x.numel())
+    return 2 * width * size + norm_backward_workspace(channels, size // channels, channels, 1, width)
 
 
 def _axes(
@@ -89,7 +88,10 @@ def _axes(
 ) -> list[Axis]:
     sizes, taps = list(x.shape[2:]), list(weight.shape[2:])
     given = [[*each] * (len(sizes) if len(each) == 1 else 1) for each in (stride, dilation, padding)]
-    axes = [Axis(*one, edge, edge) for *one, edge in zip(sizes, taps, *given, strict=True)]
+    axes = [
+        Axis(size, tap, step, gap, edge, edge)
+        for size, tap, step, gap, edge in zip(sizes, taps, *given, strict=True)
+    ]
     return axes if len(axes) == 2 else [Axis(1, 1, 1, 1, 0, 0), *axes]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from postrain.memory._account import INFERENCE, Case
 from postrain.memory._ledger import Ledger
 from postrain.memory.networks import Workload
-from postrain.memory.steps import inference, real, training
+from postrain.memory.steps import Inference, Training, inference, real, training
 from postrain.report.schema import Bytes
 
 
@@ -16,6 +16,7 @@ def measured(work: Callable[[], Workload], case: Case) -> Bytes:
     def made() -> Workload:
         return real(work(), case)
 
+    action: Inference | Training
     if case.mode == INFERENCE:
         action = inference(made, case.micro_batch)
         action.run()

@@ -68,7 +68,7 @@ class PlannedFunctions:
 
     def __enter__(self) -> Self:
         self._before = functional.scaled_dot_product_attention, Passage._back
-        functional.scaled_dot_product_attention = self._attention
+        functional.scaled_dot_product_attention = self._attention  # type: ignore[assignment]
         planned, run_back = self, Passage._back
 
         def back(self: Passage, index: int, parameters: Any, gradients: Any) -> Any:

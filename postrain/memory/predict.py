@@ -35,7 +35,7 @@ def predict(case: Case) -> dict[str, Bytes]:
     >>> found["training"].weights
     2000002000000
     """
-    with FakeTensorMode(), Values():
+    with _no_values():
         return {name: _walk(action, case).peak() for name, action in actions(lambda: build(case), case)}
 
 
@@ -45,7 +45,7 @@ def walked(work: Callable[[], Workload], case: Case) -> Ledger:
     Raises:
         MeasurementError: the model needs values to go on.
     """
-    with FakeTensorMode(), Values():
+    with _no_values():
         try:
             made = inference(work, case.micro_batch) if case.mode == INFERENCE else training(work, case)
             return _walk(made, case)
@@ -54,6 +54,13 @@ def walked(work: Callable[[], Workload], case: Case) -> Ledger:
                 f"this model cannot be accounted for without running it: {error.func} needs values, so its "
                 "control flow or its shapes depend on data; make them depend on shapes only"
             ) from error
+
+
+def _no_values() -> ExitStack:
+    stack = ExitStack()
+    stack.enter_context(FakeTensorMode())
+    stack.enter_context(Values())  # type: ignore[no-untyped-call]  # torch leaves it so
+    return stack
 
 
 def faked(work: Workload) -> Workload:

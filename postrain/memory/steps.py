@@ -252,7 +252,8 @@ def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
 
 
 def _posit_optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
-    named, options = model.named_parameters(), {"state_format": case.state_format}
+    named = model.named_parameters()
+    options: dict[str, Any] = {"state_format": case.state_format}
     if case.optimizer == "adam":
         return optim.Adam(named, lr=_RATE, **options)
     if case.optimizer == "adafactor":

@@ -72,7 +72,8 @@ def stepper(
         workers: The ranks that train together, in modes whose gradients are all there before the update.
 
     Raises:
-        ModeError: the mode is unknown, or cannot train on several workers, or needs what model, optimizer or settings do not have.
+        ModeError: the mode is unknown, cannot train on several workers, or needs what model, optimizer or settings do
+            not have.
 
     >>> model = nn.Linear(1, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
