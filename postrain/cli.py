@@ -271,6 +271,68 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+@app.command()
+def memory(
+    model: Annotated[str, typer.Option(help="mlp, cnn, transformer, or FILE.py:factory.")] = "mlp",
+    depth: Annotated[str, typer.Option(help="Depths, separated by commas.")] = "4,8,16,32,64",
+    width: Annotated[int, typer.Option(help="Features or channels of the residual stream.")] = 128,
+    batch: Annotated[int, typer.Option(help="Samples of a step.")] = 256,
+    micro_batch: Annotated[
+        int, typer.Option(help="Samples worked on together, in modes with micro-batches.")
+    ] = 32,
+    modes: Annotated[
+        str, typer.Option(help="Modes of training; see docs/memory.md.")
+    ] = "reverse,accumulate,checkpointed,fused,reversible",
+    recipes: Annotated[str, typer.Option(help="Posit formats beside the IEEE baselines.")] = "posit16",
+    optimizer: Annotated[str, typer.Option(help="sgd (with momentum), adam or adafactor.")] = "sgd",
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
+    state_format: Annotated[
+        str | None, typer.Option(help="Format of the optimizer's moments [the recipe's].")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights and inputs.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for memory.html and memory.json.")] = Path(
+        "postrain-memory"
+    ),
+) -> None:
+    """Measure what training holds beside inference, over depth and modes, and judge the claim of twice inference."""
+    from rich.console import Console
+
+    from postrain.files import prepare_output
+    from postrain.memory.grid import GridOptions, measure
+    from postrain.memory.show import print_study, write
+    from postrain.progress import Bars
+
+    options = GridOptions(
+        model, _depths(depth), width, batch, micro_batch, _names(modes), _names(recipes),
+        optimizer, state_format, momentum, seed=seed,
+    )  # fmt: skip
+    prepare_output(out)
+    bars = Bars()
+    try:
+        with bars:
+            study = measure(options, bars)
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing was written")
+        raise typer.Exit(130) from None
+    files = write(study, out)
+    console = Console()
+    print_study(study, console)
+    console.print(f"Page: {files.page}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _depths(text: str) -> tuple[int, ...]:
+    from postrain.errors import OptionsError
+
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise OptionsError(f"depths are whole numbers separated by commas, got {text!r}") from None
+
+
 def _errors_on_purpose() -> tuple[type[Exception], ...]:
     """The base errors of our packages, as far as they have been imported: others cannot have been raised."""
     bases: list[type[Exception]] = [PostrainError]

@@ -65,8 +65,8 @@ def stack(family: str, depth: int, width: int, batch: int, seed: int, form: str 
         batch: Samples.
         seed: Of weights and inputs.
         form: ``"reversible"``: with a `postrain.nn.ReversibleStack`; ``"plain"``: the same network of ordinary modules
-            and sums; ``"local"``: without norms, with a loss for each block (perceptrons only); ``"bfloat16"``: plain,
-            under torch's autocast.
+            and sums; ``"bfloat16"``: plain, under torch's autocast; ``"chain"``: a perceptron of linear layers and
+            ReLU without norms or sums; ``"local"``: the same with a loss for each block.
 
     >>> stack("mlp", depth=2, width=8, batch=3, seed=0).inputs.shape
     torch.Size([3, 1, 8, 8])
@@ -76,8 +76,8 @@ def stack(family: str, depth: int, width: int, batch: int, seed: int, form: str 
     images = torch.rand(batch, *_IMAGE, generator=generator)
     labels = torch.randint(0, _CLASSES, (batch,), generator=generator)
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
-    if form == "local":
-        return Workload(_local(depth, width), loss, images, labels)
+    if form in ("chain", "local"):
+        return Workload(_chain(depth, width, apart=form == "local"), loss, images, labels)
     if family == "transformer":
         model = reversible_transformer(_SYMBOLS, _CONTEXT, width, heads=4, depth=depth)
         images, labels = (
@@ -122,11 +122,12 @@ class _Autocast(nn.Module):
         return scores.float()
 
 
-def _local(depth: int, width: int) -> LocalNetwork:
+def _chain(depth: int, width: int, *, apart: bool) -> nn.Module:
     features = torch.Size(_IMAGE).numel()
-    sizes = [features, *[width] * depth]
     blocks = [
-        nn.Sequential(*([nn.Flatten()] if not place else []), nn.Linear(fan_in, width), nn.ReLU())
-        for place, fan_in in enumerate(sizes[:-1])
+        nn.Sequential(nn.Linear(width if place else features, width), nn.ReLU()) for place in range(depth)
     ]
+    if not apart:
+        layers = [layer for block in blocks for layer in block]
+        return nn.Sequential(nn.Flatten(), *layers, nn.Linear(width, _CLASSES))
     return LocalNetwork(blocks, [nn.Sequential(nn.Linear(width, _CLASSES)) for _ in blocks])

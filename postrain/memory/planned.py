@@ -14,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from posit import Format, QuireArray
 from posit._matmul import matmul_workspace
+from posit._quire_storage import plane_length
 from posit.torch.ops.scaled import _TILE
 from posit.torch.ops.softmax import rows_workspace
 from postrain.memory._account import Case
+from postrain.memory.formulas import posit_workspace
 from postrain.memory.purposes import QUIRES, purpose
 from postrain.nn.passage import Passage
 from postrain.recipe import Recipe
@@ -28,13 +30,13 @@ _RESTING_TILE = 1 << 18  #: bytes of quires that `posit.torch.resting` works on 
 Passing = Callable[[int], None]  #: told of bytes that come and go
 
 
-def quire_bytes(fmt: Format) -> int:
-    """Of one quire in an array.
+def quire_bytes(fmt: Format, count: int) -> int:
+    """Of so many quires in an array, whose planes have a least length.
 
-    >>> quire_bytes(Format(16))
+    >>> quire_bytes(Format(16), 10**6) // 10**6
     72
     """
-    return 8 * len(QuireArray((0,), fmt)._planes)
+    return 8 * len(QuireArray((0,), fmt)._planes) * plane_length(count)
 
 
 class Values(TorchDispatchMode):
@@ -65,6 +67,14 @@ class PlannedFunctions:
 
     def __init__(self, fmt: Format, passing: Passing) -> None:
         self._fmt, self._passing = fmt, passing
+        self.largest = 0  #: elements of the largest parameter
+        self.in_sums = False  #: whether gradients of weights go to exact sums
+
+    def workspace(self, op: Any, args: tuple[Any, ...], result: Any) -> int:
+        """`posit_workspace` of an operator; gradients of a convolution's weights that go to sums are counted there."""
+        if self.in_sums and op is torch.ops.aten.convolution_backward.default:
+            args = (*args[:3], None, *args[4:10], (args[10][0], False, False))
+        return posit_workspace(op, args, result, self._fmt)
 
     def __enter__(self) -> Self:
         self._before = functional.scaled_dot_product_attention, Passage._back
@@ -73,9 +83,11 @@ class PlannedFunctions:
 
         def back(self: Passage, index: int, parameters: Any, gradients: Any) -> Any:
             rows = list(self.parts())
-            held = planned._resting(parameters, self.halves[0], rows) if len(rows) > 1 else None
+            planned.in_sums = len(rows) > 1
+            held = planned._resting(parameters, self.halves[0], rows) if planned.in_sums else None
             found = run_back(self, index, parameters, gradients)
             del held
+            planned.in_sums = False
             return found
 
         Passage._back = back  # type: ignore[method-assign]
@@ -86,11 +98,10 @@ class PlannedFunctions:
 
     def _resting(self, parameters: Any, half: Tensor, rows: list[slice]) -> Tensor:
         """Digits of exact sums over micro-batches, and the quires and factors that are worked on."""
-        quire = quire_bytes(self._fmt)
-        elements = max((each.numel() for each in parameters), default=0)
         terms = (rows[0].stop - rows[0].start) * (half.numel() // max(half.shape[0], 1))
-        tile = min(_RESTING_TILE, quire * elements)
-        self._passing(tile + 2 * _DOUBLE * (tile // quire + terms))
+        most = _RESTING_TILE // (quire_bytes(self._fmt, 1 << 20) >> 20)
+        elements = min(max(self.largest, *(each.numel() for each in parameters), 0), most)
+        self._passing(quire_bytes(self._fmt, elements) + 2 * _DOUBLE * (elements + terms))
         with purpose(QUIRES):
             return torch.empty(_DIGITS * sum(each.numel() for each in parameters), dtype=torch.int32)
 
@@ -174,7 +185,7 @@ class PlannedOptimizer(torch.optim.SGD):
     def __init__(self, parameters: Iterable[nn.Parameter], case: Case) -> None:
         super().__init__(parameters, lr=0.0)
         fmt = Format.parse(case.state_format) if case.state_format else Recipe(case.recipe).format
-        self.quire = quire_bytes(Recipe(case.recipe).format)  #: bytes
+        self.format = Recipe(case.recipe).format
         self._kind, self._momentum = case.optimizer, case.momentum
         self._dtype = {1: torch.int8, 2: torch.int16, 4: torch.int32}[fmt.storage.itemsize]
 

@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import (
 from postrain.errors import MeasurementError
 from postrain.memory._account import INFERENCE, Case
 from postrain.memory._ledger import Ledger
-from postrain.memory.formulas import posit_workspace
 from postrain.memory.layer_formulas import NOT_KEPT
 from postrain.memory.networks import Workload
 from postrain.memory.planned import PlannedFunctions, Values
@@ -86,12 +85,11 @@ def _walk(action: Inference | Training, case: Case) -> Ledger:
         if recipe.is_posit:
             fmt = recipe.format
             width = fmt.storage.itemsize
-            ledger = Ledger(
-                sizes=lambda tensor: _bytes(tensor, width),
-                workspace=lambda op, args, result: posit_workspace(op, args, result, fmt),
-                not_kept=NOT_KEPT,
-            )
-            stack.enter_context(PlannedFunctions(fmt, ledger.passing))
+            planned = PlannedFunctions(fmt, lambda size: ledger.passing(size))
+            ledger = Ledger(lambda tensor: _bytes(tensor, width), planned.workspace, NOT_KEPT)
+            if isinstance(action, Training):
+                planned.largest = max((each.numel() for each in action.work.model.parameters()), default=0)
+            stack.enter_context(planned)
         else:
             ledger = Ledger(sizes=lambda tensor: tensor.untyped_storage().nbytes())
         stack.enter_context(ledger)

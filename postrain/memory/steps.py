@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from postrain.errors import MeasurementError
 from postrain.memory._account import INFERENCE, Case
 from postrain.memory._ledger import Ledger
 from postrain.memory.networks import Workload
-from postrain.memory.planned import PlannedOptimizer
+from postrain.memory.planned import PlannedOptimizer, quire_bytes
 from postrain.memory.purposes import (
     ACTIVATIONS,
     GRADIENTS,
@@ -119,17 +120,15 @@ class Training:
         """Of a walk: gradients go to quires, and are rounded when all are there."""
         assert isinstance(self.optimizer, PlannedOptimizer)
         with purpose(QUIRES):
-            held = [
-                torch.empty(each.numel() * self.optimizer.quire, dtype=torch.uint8) for each in parameters
-            ]
+            sizes = [quire_bytes(self.optimizer.format, each.numel()) for each in parameters]
+            held = [torch.empty(size, dtype=torch.uint8) for size in sizes]
         hooks = [each.register_post_accumulate_grad_hook(_drop) for each in parameters]
         self.step(self.number, self.samples, self.work.inputs, self.work.targets, count=False)
         for hook in hooks:
             hook.remove()
         largest = max((each.numel() for each in parameters), default=0)
-        torch.empty(
-            largest * (self.optimizer.quire + 8), dtype=torch.uint8
-        )  # carries of one parameter, and codes
+        carried = quire_bytes(self.optimizer.format, largest) + 8 * largest  # of one parameter, and its codes
+        torch.empty(carried, dtype=torch.uint8)
         with purpose(GRADIENTS):
             for each in parameters:
                 each.grad = torch.empty(each.shape)
@@ -188,17 +187,33 @@ def build(case: Case) -> Workload:
     Raises:
         MeasurementError: there is no such factory, or it makes something else.
     """
-    module, _, name = case.factory.partition(":")
+    module, _, name = case.factory.rpartition(":")
     try:
-        factory = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        factory = getattr(_imported(module), name)
+    except (ImportError, AttributeError, ValueError, OSError) as error:
         raise MeasurementError(
-            f"{case.factory!r} names no function ({error}); write module:function of an importable module"
+            f"{case.factory!r} names no function ({error}); write module:function of an importable module, or "
+            "FILE.py:function"
         ) from error
     work = factory(**case.arguments, batch=case.batch, seed=case.seed)
+    if isinstance(work, tuple) and len(work) == 3 and isinstance(work[0], nn.Module):
+        work = Workload(work[0], default_loss(case.micro_batch), work[1], work[2])
     if not isinstance(work, Workload):
-        raise MeasurementError(f"{case.factory} must return a Workload, got {type(work).__name__}")
+        raise MeasurementError(
+            f"{case.factory} must return a Workload, or model, inputs and targets; got {type(work).__name__}"
+        )
     return work
+
+
+def _imported(module: str) -> Any:
+    if not module.endswith(".py"):
+        return import_module(module)
+    spec = spec_from_file_location("_postrain_memory_model", module)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{module} cannot be loaded")
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def real(work: Workload, case: Case) -> Workload:

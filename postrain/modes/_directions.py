@@ -7,12 +7,14 @@ from fractions import Fraction
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from posit import _buffers
 from posit.codec import encode, signed_storage
 from posit.fused import Term, combination
 from posit.torch import PositTensor
 from posit.torch.tensor import to_numpy
+from postrain.memory.purposes import TANGENTS, purpose
 
 _TILE = 1 << 14
 
@@ -33,6 +35,10 @@ class Directions:
 
     def like(self, x: Tensor, number: int, place: int) -> Tensor:
         """Direction `number` of the tensor at `place` (of a parameter, its index), shaped as `x`."""
+        with purpose(TANGENTS):
+            return torch.empty(x.shape) if isinstance(x, FakeTensor) else self._drawn(x, number, place)
+
+    def _drawn(self, x: Tensor, number: int, place: int) -> Tensor:
         key = hashlib.blake2b(f"{self._text} {number} {place}".encode(), digest_size=16).digest()
         rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
         fmt = x.format if isinstance(x, PositTensor) else None
@@ -54,6 +60,11 @@ class Directions:
     def combined(self, x: Tensor, slopes: Sequence[float], place: int) -> Tensor:
         """The mean of ``slope * direction``, of the directions in turn; exact and rounded once for posits."""
         count = len(slopes)
+        if isinstance(
+            x, FakeTensor
+        ):  # of a walk that stands for posits too: all directions together, and the result
+            held = [self.like(x, number, place) for number in range(count)]
+            return torch.empty(held[0].shape)
         if isinstance(x, PositTensor):
             fmt = x.format if x.policy is None else x.policy.gradients
             terms = [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 from posit.torch import PositTensor
@@ -109,6 +110,8 @@ def slopes(gradient: Tensor, tangent: Tensor) -> list[float]:
     >>> slopes(torch.ones(2, 3), torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.5, 0.0]]))
     [6.0, 0.5]
     """
+    if isinstance(tangent, FakeTensor):
+        return [0.0] * len(tangent)
     products = values(gradient) * values(tangent)
     return [math.fsum(row.tolist()) for row in products.reshape(len(products), -1)]
 

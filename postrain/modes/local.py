@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from posit.torch import PositTensor, posit_tensor
 from postrain.errors import ModeError
@@ -118,6 +119,8 @@ def _through(
 
 def _estimate(a: Tensor, drawn: Sequence[Tensor], found: Sequence[Sequence[float]], scale: float) -> Tensor:
     """The mean over directions of slope times direction, sample by sample."""
+    if isinstance(a, FakeTensor):
+        return torch.empty(a.shape)
     total = np.zeros(tuple(a.shape))
     for direction, each in zip(drawn, found, strict=True):
         factor = np.array(each).reshape(-1, *(1,) * (a.ndim - 1)) * (scale / len(drawn))

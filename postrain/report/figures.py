@@ -37,8 +37,8 @@ _PLACEHOLDERS = {  #: colour that matplotlib draws with, and the CSS variable th
     "#0000b9": "--quires",
     "#0000a4": "--comm",
 }
-_COLOUR = {variable: colour for colour, variable in _PLACEHOLDERS.items()}
-_STYLE: Any = {
+COLOUR = {variable: colour for colour, variable in _PLACEHOLDERS.items()}
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -47,30 +47,30 @@ _STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.titlesize": 11,
     "legend.frameon": False,
-    "text.color": _COLOUR["--ink"],
-    "axes.labelcolor": _COLOUR["--ink"],
-    "axes.edgecolor": _COLOUR["--faint"],
-    "xtick.color": _COLOUR["--faint"],
-    "ytick.color": _COLOUR["--faint"],
-    "xtick.labelcolor": _COLOUR["--ink"],
-    "ytick.labelcolor": _COLOUR["--ink"],
+    "text.color": COLOUR["--ink"],
+    "axes.labelcolor": COLOUR["--ink"],
+    "axes.edgecolor": COLOUR["--faint"],
+    "xtick.color": COLOUR["--faint"],
+    "ytick.color": COLOUR["--faint"],
+    "xtick.labelcolor": COLOUR["--ink"],
+    "ytick.labelcolor": COLOUR["--ink"],
 }
 
 
 def loss_figure(results: Results) -> str:
     """Loss curves, a panel per network: training loss of every step, test loss after every epoch."""
     networks = list(pairs(results.models).values())
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         for axes, pair in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
             _draw_losses(axes, pair)
-        return _svg(figure, "loss")
+        return svg(figure, "loss")
 
 
 def memory_figure(results: Results) -> str:
     """Memory bars, a panel per network: predicted and measured, inference and training step, by purpose."""
     networks = list(pairs(results.models).values())
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.0 * len(networks) + 0.5), layout="constrained")
         panels = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
         for axes, pair in zip(panels, networks, strict=True):
@@ -79,12 +79,12 @@ def memory_figure(results: Results) -> str:
         figure.legend(
             handles, labels, loc="outside lower center", ncols=len(labels), handlelength=1, columnspacing=1.2
         )
-        return _svg(figure, "memory")
+        return svg(figure, "memory")
 
 
 def _draw_losses(axes: Axes, pair: Sequence[Model]) -> None:
     for model, variable in zip(pair, ("--float32", "--posit"), strict=True):
-        colour = _COLOUR[variable]
+        colour = COLOUR[variable]
         steps = range(1, len(model.step_losses) + 1)
         axes.plot(steps, model.step_losses, color=colour, linewidth=0.8, alpha=0.45)
         ends = [
@@ -106,7 +106,7 @@ def _draw_losses(axes: Axes, pair: Sequence[Model]) -> None:
     axes.set_xlabel("training step")
     axes.set_ylabel(pair[0].loss_name)
     axes.set_title(f"{pair[0].network}, {pair[0].task}")
-    axes.grid(axis="y", color=_COLOUR["--faint"], alpha=0.25, linewidth=0.6)
+    axes.grid(axis="y", color=COLOUR["--faint"], alpha=0.25, linewidth=0.6)
     axes.legend(loc="upper right")
 
 
@@ -118,7 +118,7 @@ def _draw_memory(axes: Axes, pair: Sequence[Model]) -> None:
         widths = [parts[name] / 1024 for _, parts in bars]
         if not any(widths):
             continue
-        colour = _COLOUR["--" + name.replace("_", "-")]
+        colour = COLOUR["--" + name.replace("_", "-")]
         axes.barh(places, widths, 0.8, left, color=colour, label=purpose(name))
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, end, (_, parts) in zip(places, left, bars, strict=True):
@@ -131,7 +131,7 @@ def _draw_memory(axes: Axes, pair: Sequence[Model]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("KiB at the peak")
     axes.set_title(f"{pair[0].network}, batch {pair[0].batch}")
-    axes.grid(axis="x", color=_COLOUR["--faint"], alpha=0.25, linewidth=0.6)
+    axes.grid(axis="x", color=COLOUR["--faint"], alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
@@ -152,7 +152,7 @@ def _measured_parts(memory: Memory) -> dict[str, int]:
     return {**_parts(memory.measured), "unattributed": max(memory.unattributed, 0)}
 
 
-def _svg(figure: Figure, name: str) -> str:
+def svg(figure: Figure, name: str) -> str:
     """The figure as an ``<svg>`` element that scales with the page; its ids begin with `name`."""
     target = io.StringIO()
     settings: Any = {"svg.hashsalt": name}
