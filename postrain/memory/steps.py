@@ -248,6 +248,10 @@ def inference(work: Callable[[], Workload], micro_batch: int | None = None) -> I
 def training(work: Callable[[], Workload], case: Case) -> Training:
     """The training step of a workload, once run, so that the optimizer's state exists."""
     made = work()
+    if not any(each.requires_grad for each in made.model.parameters()):
+        raise MeasurementError(
+            f"{type(made.model).__name__} has no parameter to train; account for it with mode={INFERENCE!r}"
+        )
     action = Training(made, _optimizer(made.model, case), case)
     action.run()
     return action

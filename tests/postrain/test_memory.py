@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from posit.errors import FormatError
 from postrain.data import load
-from postrain.errors import MeasurementError
+from postrain.errors import MeasurementError, RecipeError
 from postrain.memory import Case, footprint
 from postrain.memory.networks import Workload, case_for, mlp
 from postrain.memory.predict import predict
+from postrain.memory.steps import build, require_options
 from postrain.tasks import classification, volumes
 from postrain.tasks import mlp as task_mlp
 
@@ -21,8 +23,20 @@ LARGE = ("postrain.memory.networks:mlp", {"sizes": [784, 512, 256, 10]}, 128)
 GEOMETRIC = ("postrain.memory.networks:signed_volume", {"hidden": 16}, 128)
 
 
-@pytest.mark.parametrize("recipe", ["float32", "posit16"])
-@pytest.mark.parametrize("network", [SMALL, LARGE, GEOMETRIC], ids=["64-128-64-10", "784-512-256-10", "ga"])
+FEW = pytest.mark.exhaustive
+
+
+@pytest.mark.parametrize(
+    ("network", "recipe"),
+    [
+        pytest.param(LARGE, "posit16", id="784-512-256-10 posit16"),
+        pytest.param(GEOMETRIC, "posit16", id="ga posit16"),
+        pytest.param(GEOMETRIC, "float32", id="ga float32"),
+        pytest.param(LARGE, "float32", id="784-512-256-10 float32", marks=FEW),
+        pytest.param(SMALL, "posit16", id="64-128-64-10 posit16", marks=FEW),
+        pytest.param(SMALL, "float32", id="64-128-64-10 float32", marks=FEW),
+    ],
+)
 def test_ledger_meter_and_prediction_agree(network: tuple[str, dict[str, object], int], recipe: str) -> None:
     factory, arguments, batch = network
     found = footprint(Case(factory, arguments, recipe, batch))
@@ -118,5 +132,16 @@ def test_a_case_is_its_task() -> None:
     ],
 )
 def test_a_case_that_cannot_be_built(case: Case, message: str) -> None:
-    with pytest.raises(MeasurementError, match=message):
-        footprint(case)
+    def checked() -> None:
+        require_options(case)
+        build(case)
+
+    with pytest.raises((MeasurementError, RecipeError, FormatError), match=message):
+        checked()
+
+
+def test_the_process_that_measures_says_why_it_could_not() -> None:
+    with pytest.raises(
+        MeasurementError, match="mode reverse, ended with code 2; it said last: .*names no function"
+    ):
+        footprint(Case("postrain.memory.networks:absent", {}, "float32", 1))
