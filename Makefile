@@ -50,6 +50,8 @@ bench: $(STAMP)  ## speed and accuracy beside float32 (minutes)
 	$(BIN)/postrain bench numbers
 	$(BIN)/postrain bench quire
 	$(BIN)/postrain bench ga
+	$(BIN)/postrain bench memory
+	$(BIN)/postrain bench distributed
 
 clean:  ## remove .venv, caches and the demo's output
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache postrain-report
