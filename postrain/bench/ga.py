@@ -16,6 +16,7 @@ import torch
 from ga import CGA3, PGA3, STA, VGA3, Algebra, Layout, Multivector, _cpu, plan_for
 from ga.plan import Plan, sandwich_layout
 from posit import get_num_threads, set_num_threads
+from postrain.bench import ga_layers as layers
 from postrain.bench import ga_peers as peers
 from postrain.bench import ga_posits as posits
 from postrain.bench.contest import Contest, Peer, Row, compete, met
@@ -88,6 +89,8 @@ def measure_ga(options: GaOptions | None = None, progress: Progress | None = Non
                 place.mkdir()
                 contest = _contest(operation, place)
                 rows += compete(contest, options.repeats, progress, torch.set_num_threads)
+        for contest in layers.contests(options.seed):
+            rows += compete(contest, options.repeats, progress, torch.set_num_threads)
         for contest in posits.contests(_POSITS, _ALGEBRAS[_POSITS], options.size, options.seed):
             rows += compete(contest, options.repeats, progress, posits.set_threads)
     finally:
@@ -106,7 +109,9 @@ def legend(measured: GaMeasured) -> str:
         "on full multivectors. C: straight-line code over the same planes into memory that it has already, compiled "
         "with -O3 -march=native. clifford: a Python loop, one thread. A first call compiles a kernel; from the cache, "
         "another process finds it on disk (LLVM itself is loaded once per process, not counted). In posits every "
-        "coefficient is the exact sum rounded once; a sample was proved with rationals. Target: a million a second."
+        "coefficient is the exact sum rounded once; a sample was proved with rationals. Target: a million a second. "
+        "Layers: milliseconds of forward and backward; CGENN's and GATr's way with dense tables, written from the "
+        "papers with the same weights, and proved to return the same."
     )
 
 

@@ -49,6 +49,8 @@ def test_the_command_measures_every_row(
         (name, threads, peer) for name in operations() for threads in (1, 2) for peer in ("einsum", "C")
     } <= timed
     assert len(operations()) == 8
+    layers = [row for row in found["rows"] if row["unit"] == "ms" and row["threads"]]
+    assert {row["peer"] for row in layers} == {"CGENN's way", "GATr's way"}
     calls = [row["operation"] for row in found["rows"] if row["measure"] == "seconds"]
     assert len(calls) == (4 if found["machine"]["products by"].startswith("LLVM") else 0)
     for row in found["rows"]:
