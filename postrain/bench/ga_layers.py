@@ -3,8 +3,7 @@
 The peers hold dense multivectors, blades last, and contract with dense tables: CGENN (Ruhe et al., arXiv 2305.11141)
 its path weights spread over (blades, blades, blades), GATr (Brehmer et al., arXiv 2305.18415) a basis of nine
 equivariant maps, and tables of the geometric product and the join.  They are written here from the papers, with our
-weights, and
-proved to return what ours return.
+weights, and proved to return what ours return.
 """
 
 from collections.abc import Callable, Iterator
