@@ -22,6 +22,7 @@ from torch.autograd import forward_ad
 
 from ga import _cpu
 from ga._derived import sign_changes
+from ga._overridable import overridable
 from ga._planes import signed
 from ga._shapes import broadcast, sum_to_shape
 from ga.errors import LayoutError
@@ -119,6 +120,15 @@ def weighted_product(x: Tensor, y: Tensor, w: Tensor, plan: Plan) -> Tensor:
         Ruhe, Brandstetter, Forré, "Clifford group equivariant neural networks", arXiv 2305.11141, section 4.
     """
     _weighted_shape(x, y, w, plan)
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        out: Tensor = _WeightedProduct.apply(x, y, w, plan.key)  # type: ignore[no-untyped-call]  # as above
+        return out
+    return weighted_planes(x, y, w, plan)
+
+
+@overridable
+def weighted_planes(x: Tensor, y: Tensor, w: Tensor, plan: Plan) -> Tensor:
+    """:func:`weighted_product` of shapes that fit, where a subclass may bring another derivative."""
     out: Tensor = _WeightedProduct.apply(x, y, w, plan.key)  # type: ignore[no-untyped-call]  # as above
     return out
 

@@ -8,8 +8,9 @@ ends of the error interval round to the same code, that is the result; the other
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from posit import _buffers
 from posit._kernels import certificate
 from posit._kernels import planes as kernels
+from posit._quire_array import QuireArray
 from posit._threads import split
 from posit.codec import Codes, decode, signed_storage
 from posit.errors import FormatError
@@ -92,32 +94,34 @@ def sum_products(factors: Sequence[Factor], terms: Terms, to: Format, shape: tup
     >>> sum_products((two, two), Terms([[(1, (0, 0))]]), posit16, (1, 1, 1)).codes  # 4
     array([[[20480]]], dtype=int16)
     """
-    if sum(max(each.format.max_scale, -each.format.lsb_scale) for each in factors) > _REACH:
-        names = ", ".join(each.format.name for each in factors)
-        raise FormatError(f"products of {names} leave float64's range; use fewer exponent bits")
-    outer, summed, lanes = shape
+    outer, _, lanes = shape
     out = _buffers.empty((len(terms), outer, lanes), signed_storage(to))
-    rows, columns = _piece_size([each.codes.shape for each in factors], shape)
-    across, down = -(-lanes // columns), -(-outer // rows)
-    job = _Job(
-        factors,
-        terms,
-        to,
-        shape,
-        _gamma(terms.longest, len(factors), summed),
-        _whole(factors, shape, columns),
-    )
+    job = _job(factors, terms, shape)
     found: list[Integers] = []
 
-    def run(start: int, stop: int) -> None:
-        for piece in range(start, stop):
-            a, t = piece // across * rows, piece % across * columns
-            places = job.evaluate(slice(a, min(a + rows, outer)), slice(t, min(t + columns, lanes)), out)
-            if places is not None:
-                found.append(places)
+    def run(rows: slice, columns: slice) -> None:
+        places = job.evaluate(rows, columns, to, out)
+        if places is not None:
+            found.append(places)
 
-    split(across * down, outer * summed * lanes * max(len(terms.rows), 1) // 2, run)
+    job.run(run)
     return Summed(out, np.sort(np.concatenate(found)) if found else np.empty(0, np.int64))
+
+
+def add_sums(
+    quires: QuireArray, factors: Sequence[Factor], terms: Terms, shape: tuple[int, int, int]
+) -> None:
+    """Add the exact sums of a form to quires, which hold products of so many factors; see `posit._quire_forms`."""
+    outer, summed, lanes = shape
+    storage, planes = quires._storage, quires._planes
+    storage.require_writable()
+    job = _job(factors, terms, shape)
+    storage.reserve(2)  # folded digits
+    flat = planes.reshape(len(planes), len(terms), outer, lanes)
+    job.run(lambda rows, columns: job.add(rows, columns, flat[:, :, rows, columns], storage.layout.lsb))
+    if not np.may_share_memory(flat, planes):
+        planes[...] = flat.reshape(planes.shape)
+    storage.load(terms.longest * summed)
 
 
 def workspace(
@@ -135,6 +139,15 @@ def workspace(
     parts = [_part(each, rows, columns) for each in factors]
     elements = planes * rows * columns
     return 8 * sum(map(math.prod, parts)) + elements * (8 + 8 + width + 1)
+
+
+def _job(factors: Sequence[Factor], terms: Terms, shape: tuple[int, int, int]) -> "_Job":
+    if sum(max(each.format.max_scale, -each.format.lsb_scale) for each in factors) > _REACH:
+        names = ", ".join(each.format.name for each in factors)
+        raise FormatError(f"products of {names} leave float64's range; use fewer exponent bits")
+    gamma = _gamma(terms.longest, len(factors), shape[1])
+    piece = _piece_size([each.codes.shape for each in factors], shape)
+    return _Job(factors, terms, shape, gamma, piece, _whole(factors, shape, piece[1]))
 
 
 def _gamma(terms: int, factors: int, summed: int) -> float:
@@ -176,28 +189,50 @@ def _part(shape: tuple[int, ...], rows: int, columns: int) -> tuple[int, ...]:
 class _Job:
     factors: Sequence[Factor]
     terms: Terms
-    to: Format
     shape: tuple[int, int, int]
     gamma: float
+    piece: tuple[int, int]  #: rows and columns
     whole: Sequence[Floats | None]  #: values of the factors that every piece needs whole
 
-    def evaluate(self, rows: slice, columns: slice, out: Codes) -> Integers | None:
-        """Write one piece; returns the flat places in `out` that were open, if any."""
+    def run(self, work: Callable[[slice, slice], None]) -> None:
+        """Do something with the rows and columns of every piece, on several threads where it is much."""
+        (outer, summed, lanes), (rows, columns) = self.shape, self.piece
+        across, down = -(-lanes // columns), -(-outer // rows)
+
+        def some(start: int, stop: int) -> None:
+            for piece in range(start, stop):
+                a, t = piece // across * rows, piece % across * columns
+                work(slice(a, min(a + rows, outer)), slice(t, min(t + columns, lanes)))
+
+        split(across * down, outer * summed * lanes * max(len(self.terms.rows), 1) // 2, some)
+
+    def _sums(self, rows: slice, columns: slice) -> tuple[tuple[Any, ...], Floats, Floats]:
+        """What the kernels take of one piece, float64 sums, and their bounds."""
         decoded = [self._decoded(place, rows, columns) for place in range(len(self.factors))]
         three = len(decoded) == 3
         x, y, w = decoded if three else (*decoded, np.empty((0, 1, 1, 1)))
         size = len(self.terms), rows.stop - rows.start, columns.stop - columns.start
         values, errors = _buffers.empty(size), _buffers.empty(size)
-        table = self.terms.rows, self.terms.starts
-        kernels.sums(x, y, w, three, *table, self.gamma, values, errors)
+        given = x, y, w, three, self.terms.rows, self.terms.starts
+        kernels.sums(*given, self.gamma, values, errors)
+        return given, values, errors
+
+    def add(self, rows: slice, columns: slice, planes: Integers, lsb: int) -> None:
+        """Add one piece to quires, shape (digits and mark, planes, rows, columns)."""
+        given, values, errors = self._sums(rows, columns)
+        kernels.add_to_quires(*given, values, errors, planes, lsb)
+
+    def evaluate(self, rows: slice, columns: slice, to: Format, out: Codes) -> Integers | None:
+        """Write one piece; returns the flat places in `out` that were open, if any."""
+        given, values, errors = self._sums(rows, columns)
+        size = values.shape
         codes, unsure = _buffers.empty(values.size, out.dtype), _buffers.empty(values.size, np.bool_)
-        certify = certificate.certify_values(*self.to.parameters, out.dtype)
+        certify = certificate.certify_values(*to.parameters, out.dtype)
         undecided = certify(values.reshape(-1), errors.reshape(-1), codes, unsure)
         places = np.flatnonzero(unsure) if undecided else None
         if places is not None:
             settled, (limbs, base) = np.empty(places.size, np.int64), self._limbs()
-            rounding = limbs, base, *self.to.parameters
-            kernels.settle(x, y, w, three, *table, places, *size[1:], *rounding, settled)
+            kernels.settle(*given, places, *size[1:], limbs, base, *to.parameters, settled)
             codes[places] = settled
             plane, row, column = np.unravel_index(places, size)
             places = np.ravel_multi_index((plane, row + rows.start, column + columns.start), out.shape)

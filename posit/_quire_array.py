@@ -12,9 +12,9 @@ import numpy.typing as npt
 from posit import _quire_accumulate, _quire_files
 from posit._array import PositArray
 from posit._operands import codes_of
-from posit._quire_layout import layout
+from posit._quire_layout import EXACT, THREE, layout
 from posit._quire_storage import Planes, Storage, flat_copy, reshaped, zeros
-from posit.errors import FormatMismatch, NonFiniteError, QuireError, ShapeError
+from posit.errors import FormatError, FormatMismatch, NonFiniteError, QuireError, ShapeError
 from posit.formats import Format
 from posit.quire import Quire
 
@@ -42,9 +42,10 @@ class QuireArray:
     Args:
         shape: Length of each axis, or one length.
         fmt: The format, or its name.
+        variant: ``"exact"``, or ``"three factors"``: registers that hold products of three posits too.
 
     Raises:
-        FormatError: an unknown format.
+        FormatError: an unknown format, or no such variant.
 
     Source:
         Posit Standard (2022), sections 3.2 and 5.11; lazy carries: Neal, Fast exact summation using small and large
@@ -65,9 +66,11 @@ class QuireArray:
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
-    def __init__(self, shape: int | tuple[int, ...], fmt: Format | str) -> None:
+    def __init__(self, shape: int | tuple[int, ...], fmt: Format | str, variant: str = EXACT) -> None:
+        if variant not in (EXACT, THREE):
+            raise FormatError(f"an array of quires is {EXACT!r} or {THREE!r}, got variant {variant!r}")
         axes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-        self._storage = zeros(layout(Format.parse(fmt)), axes)
+        self._storage = zeros(layout(Format.parse(fmt), variant), axes)
         self._planes = self._storage.view(axes)
 
     @classmethod
@@ -120,6 +123,15 @@ class QuireArray:
     def format(self) -> Format:
         """Format of the operands and of the result."""
         return self._storage.layout.format
+
+    @property
+    def variant(self) -> str:
+        """``"exact"`` or ``"three factors"``."""
+        return self._storage.layout.variant
+
+    @property
+    def _name(self) -> str:
+        return str(self.format) if self.variant == EXACT else f"{self.format} ({self.variant})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -205,8 +217,9 @@ class QuireArray:
     def _combine(self, q: "QuireArray", ufunc: np.ufunc) -> None:
         if not isinstance(q, QuireArray):
             raise QuireError(f"arrays of quires merge with their like, got {type(q).__name__}")
-        if q.format != self.format:
-            raise QuireError(f"quires of different formats do not merge: {self.format} met {q.format}")
+        if q._storage.layout != self._storage.layout:
+            names = [each._name for each in (self, q)]
+            raise QuireError(f"quires of different formats do not merge: {' met '.join(names)}")
         if q.shape != self.shape:
             raise ShapeError(
                 f"arrays of quires merge when their shapes are equal, got {self.shape} and {q.shape}"
@@ -245,7 +258,7 @@ class QuireArray:
         form = self._storage.layout
         values = np.empty(self.size, object)
         for t, register in enumerate(_quire_files.registers(flat_copy(self._planes, form), form)):
-            values[t] = Quire.from_register(register.tobytes(), self.format).to_fraction()
+            values[t] = Quire.from_register(register.tobytes(), self.format, self.variant).to_fraction()
         return values.reshape(self.shape)
 
     def item(self) -> Quire:
@@ -258,7 +271,7 @@ class QuireArray:
             raise ShapeError(f"item() needs one element, got shape {self.shape}; index the array first")
         form = self._storage.layout
         register = _quire_files.registers(flat_copy(self._planes, form), form)[0]
-        return Quire.from_register(register.tobytes(), self.format)
+        return Quire.from_register(register.tobytes(), self.format, self.variant)
 
     def to_bytes(self) -> bytes:
         """Header, shape and registers.
@@ -333,8 +346,9 @@ class QuireArray:
         """
         if not isinstance(other, QuireArray):
             return NotImplemented
-        if other.format != self.format:
-            raise FormatMismatch(f"{self.format} met {other.format}; compare what to_fraction() gives")
+        if other._storage.layout != self._storage.layout:
+            names = [each._name for each in (self, other)]
+            raise FormatMismatch(f"{' met '.join(names)}; compare what to_fraction() gives")
         if other.shape != self.shape:
             raise ShapeError(f"arrays of quires of shapes {self.shape} and {other.shape} do not compare")
         mine, theirs = (flat_copy(q._planes, q._storage.layout) for q in (self, other))
@@ -344,4 +358,4 @@ class QuireArray:
         return type(self).from_bytes, (self.to_bytes(),)
 
     def __repr__(self) -> str:
-        return f"<QuireArray {self.format} of shape {self.shape}>"
+        return f"<QuireArray {self._name} of shape {self.shape}>"

@@ -7,8 +7,8 @@ from functools import cache
 from posit.errors import FormatError, QuireError
 from posit.formats import Format
 
-EXACT, PAPER = "exact", "800-bit"
-_VARIANTS = (EXACT, PAPER)
+EXACT, PAPER, THREE = "exact", "800-bit", "three factors"
+_VARIANTS = (EXACT, PAPER, THREE)
 _VERSION = 1
 _HEADER = struct.Struct("<4sBBBBBBH")
 
@@ -19,11 +19,12 @@ class QuireLayout:
 
     The value -2**(bits - 1), written 10...0, is NaR; every other pattern is a real number.  A product of two posits
     is a multiple of 2**(2 * fmt.lsb_scale) of at most 2**(lsb + unit), so 2**31 - 1 of them cannot overflow:
-    `bits` is at least 1 + 31 + unit.
+    `bits` is at least 1 + 31 + unit.  The variant "three factors" has that room for products of three posits, and so
+    for those of two.
     """
 
     format: Format
-    variant: str  #: "exact" or "800-bit"
+    variant: str  #: "exact", "800-bit" or "three factors"
     bits: int  #: width, a multiple of 8
     lsb: int  #: weight of bit 0, as a power of two
     unit: int  #: the largest product is at most 2**unit times the lowest bit
@@ -63,13 +64,17 @@ def layout(fmt: Format, variant: str = EXACT) -> QuireLayout:
 
     >>> layout(Format(16)).bits, layout(Format(16)).lsb, layout(Format(16, 5, 6)).bits
     (256, -112, 808)
+    >>> layout(Format(16), THREE).bits, layout(Format(16), THREE).lsb
+    (368, -168)
     """
-    if variant == EXACT:
-        top = 2 * (fmt.max_scale + (fmt.max_regime is not None))
-        lsb = 2 * fmt.lsb_scale
-        return QuireLayout(fmt, variant, fmt.quire_bits, lsb, top - lsb)
+    if variant in (EXACT, THREE):
+        factors = 2 if variant == EXACT else 3
+        top = factors * (fmt.max_scale + (fmt.max_regime is not None))
+        lsb = factors * fmt.lsb_scale
+        bits = fmt.quire_bits if variant == EXACT else (1 + 31 + top - lsb + 7) // 8 * 8
+        return QuireLayout(fmt, variant, bits, lsb, top - lsb)
     if variant != PAPER:
-        raise FormatError(f"a quire is {EXACT!r} or {PAPER!r}, got variant {variant!r}")
+        raise FormatError(f"a quire is {EXACT!r}, {PAPER!r} or {THREE!r}, got variant {variant!r}")
     if (fmt.es, fmt.max_regime) != (5, 6):
         raise FormatError(
             f"the {PAPER} quire is that of bposits with es = 5 and max_regime = 6, not of {fmt}; leave out variant"

@@ -14,7 +14,8 @@ stand for the sum of the values.  Nothing is rounded, so neither the number of r
 
 **Window.**  `low` is the lowest bit set anywhere in the tensor on any rank, `high` the bits that the largest magnitude
 needs on any rank: one reduction by maximum of (high, -low).  Only the limbs between the two travel; which they are
-changes the bytes, not the sum.
+changes the bytes, not the sum.  The window is in powers of two, so it does not depend on how wide the quires of a rank
+are; but every rank's must reach down to `low` (`posit._quire_forms.widened`).
 """
 
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def limb_bits(ranks: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Which bits of an array of quires are in use, in units of the quire's lowest bit."""
+    """Which bits of an array of quires are in use, as powers of two: the same for every variant of a format."""
 
     high: int  #: -2**high <= value < 2**high
     minus_low: int  #: every value is a multiple of 2**-minus_low
@@ -61,7 +62,7 @@ class Extent:
 class Window:
     """The limbs that travel."""
 
-    low: int  #: place of the first bit
+    low: int  #: weight of the first bit, as a power of two
     count: int  #: limbs of an element; 0 where all elements are 0 on all ranks
     width: int  #: bits of a limb
 
@@ -71,7 +72,7 @@ def extent(quires: QuireArray) -> Extent:
 
     >>> import posit
     >>> extent(QuireArray.from_posit(posit.array([0.75, -2.0], "posit16")))
-    Extent(high=113, minus_low=-110, nar=False)
+    Extent(high=1, minus_low=2, nar=False)
     """
     flat = _whole(quires)
     quires.fold()
@@ -87,17 +88,18 @@ def extent(quires: QuireArray) -> Extent:
     used, beyond = (np.flatnonzero(row[:-1]) for row in found)
     if not len(used):
         return Extent(_NOTHING, _NOTHING, nar)
+    lsb = quires._storage.layout.lsb
     high = 32 * int(beyond[-1]) + int(found[1, beyond[-1]]).bit_length() if len(beyond) else 0
     digit = int(found[0, used[0]])
     low = 32 * int(used[0]) + (digit & -digit).bit_length() - 1
-    return Extent(high, -low, nar)
+    return Extent(high + lsb, -(low + lsb), nar)
 
 
 def window(high: int, minus_low: int, ranks: int) -> Window:
     """The limbs for values of these extents' maxima over all ranks.
 
-    >>> window(113, -110, 2), window(160, -60, 2).count
-    (Window(low=110, count=1, width=61), 2)
+    >>> window(1, 2, 2), window(48, 52, 2).count
+    (Window(low=-2, count=1, width=61), 2)
     """
     width = limb_bits(ranks)
     if high == _NOTHING:
@@ -111,14 +113,14 @@ def pack(quires: QuireArray, start: int, stop: int, at: Window, out: Limbs) -> N
 
     `extent` must have been called since the quires changed: it folds them.
     """
-    flat = _whole(quires)
-    _parts(start, stop, out, lambda i, j, part: kernels.pack(i, j, flat, at.low, at.width, part))
+    flat, low = _whole(quires), at.low - quires._storage.layout.lsb
+    _parts(start, stop, out, lambda i, j, part: kernels.pack(i, j, flat, low, at.width, part))
 
 
 def unpack(quires: QuireArray, start: int, stop: int, at: Window, limbs: Limbs) -> None:
     """Replace elements start .. stop - 1 by what summed limbs stand for; call `settle` when all are replaced."""
-    flat = _whole(quires)
-    _parts(start, stop, limbs, lambda i, j, part: kernels.unpack(i, j, part, at.low, at.width, flat))
+    flat, low = _whole(quires), at.low - quires._storage.layout.lsb
+    _parts(start, stop, limbs, lambda i, j, part: kernels.unpack(i, j, part, low, at.width, flat))
 
 
 def settle(quires: QuireArray) -> None:

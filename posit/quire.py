@@ -39,6 +39,7 @@ class Quire:
         fmt: The format, or its name.
         variant: ``"exact"``, or ``"800-bit"``: the narrower register that the b-posit paper gives for es = 5 and
             max_regime = 6.  It drops bits below 2**-384 of each operand (towards zero) and then sets `inexact`.
+            ``"three factors"`` is as wide as sums of products of three posits need (`QuireArray` can hold them).
 
     Raises:
         FormatError: an unknown format or variant.
@@ -281,6 +282,8 @@ class Quire:
             kept = abs(term) >> below
             self._inexact = self._inexact or kept << below != abs(term)
             term = kept if term > 0 else -kept
+        elif term is not None:
+            term <<= -below
         self._set(None if self._value is None or term is None else self._value + term)
 
     def _combine(self, q: "Quire", sign: int) -> None:

@@ -9,6 +9,8 @@ real value:
   of an input or a matrix.
 * `grade_forms`: each form, an exact sum of squares; each gradient.
 * `scaled_planes`: each product; the gradient of a value over all planes and elements that it multiplies.
+* `per_channel`: none; where a parameter's gradient is a `GradientSum`, its terms are those of the samples, each rounded
+  by the operator that the parameter entered.
 * `smooth_root`: the real function of the stored form; its gradient, that of the root times the real slope there.
 
 What the layers do beside these rounds once for every operator of torch (`posit.torch.ops`): sigmoid, GELU, quotient,
@@ -25,12 +27,12 @@ import torch
 
 from ga.layout import Layout
 from ga.nn.fully_connected import connected_product
-from ga.nn.invariants import blade_squares, grade_forms, scaled_planes, smooth_root
+from ga.nn.invariants import blade_squares, grade_forms, per_channel, scaled_planes, smooth_root
 from ga.nn.projective import ProjectiveMaps, null_maps, projective_map
 from ga.plan import Plan
 from posit._elementary.ziv import Solution, number
 from posit._planes import Factor, Terms
-from posit.torch import PositTensor, register_function
+from posit.torch import GradientSum, PositTensor, register_function
 from posit.torch.accumulation import sums_for
 from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.contractions import product
@@ -38,7 +40,13 @@ from posit.torch.ops.curves import Curve, apply, multiply_slope
 from posit.torch.ops.pointwise import Bounded, Floats
 from posit.torch.ops.reductions import sum_leading
 from posit.torch.tensor import outcome, to_numpy
-from postrain.geometric import sum_planes, summed_factors, weight_gradients_of, weighted_products_of
+from postrain.geometric import (
+    add_planes,
+    sum_planes,
+    summed_factors,
+    weight_gradients_of,
+    weighted_products_of,
+)
 
 
 @register_function(connected_product)
@@ -50,7 +58,7 @@ class _Connected(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any, weight: Any, plan: Plan) -> Any:
         ctx.save_for_backward(x, y, weight)
-        ctx.plan = plan
+        ctx.plan, ctx.sums = plan, sums_for(weight)
         return _contracted((x, y), weight, weighted_products_of(plan))
 
     @staticmethod
@@ -62,7 +70,7 @@ class _Connected(OnceDifferentiable):
         if ctx.needs_input_grad[1]:
             to_y = _contracted((x, grad), weight, weighted_products_of(plan.adjoint_second), mapped=1)
         if ctx.needs_input_grad[2]:
-            to_weight = _connected_weight(grad, x, y, plan)
+            to_weight = _connected_weight(grad, x, y, plan, ctx.sums)
         return to_x, to_y, to_weight, None
 
 
@@ -89,8 +97,10 @@ def _contracted(
     return result.like(result.codes.reshape(len(terms), *batch, wanted))
 
 
-def _connected_weight(grad: PositTensor, x: PositTensor, y: PositTensor, plan: Plan) -> PositTensor:
-    """Gradient of the weight, (paths, out, in): over the batch and the terms of a path."""
+def _connected_weight(
+    grad: PositTensor, x: PositTensor, y: PositTensor, plan: Plan, sums: GradientSum | None
+) -> PositTensor | None:
+    """Gradient of the weight, (paths, out, in): over the batch and the terms of a path; None if it went to sums."""
     rows, outs, ins = math.prod(grad.shape[1:-1]), grad.shape[-1], x.shape[-1]
     turned = to_numpy(grad.codes).reshape(-1, rows, outs).transpose(0, 2, 1)
     factors = [Factor(np.ascontiguousarray(turned)[..., None], grad.format)]
@@ -98,9 +108,11 @@ def _connected_weight(grad: PositTensor, x: PositTensor, y: PositTensor, plan: P
         Factor(np.ascontiguousarray(to_numpy(each.codes)).reshape(-1, 1, rows, ins), each.format)
         for each in (x, y)
     ]
-    return summed_factors(
-        "connected_product", (grad, x, y), factors, weight_gradients_of(plan), (outs, rows, ins)
-    )
+    given, terms, shape = (grad, x, y), weight_gradients_of(plan), (outs, rows, ins)
+    if sums is None:
+        return summed_factors("connected_product", given, factors, terms, shape)
+    sums.add_form(given, factors, terms, shape)
+    return None
 
 
 @register_function(projective_map)
@@ -258,7 +270,7 @@ class _Scaled(OnceDifferentiable):
     @staticmethod
     def forward(ctx: Any, planes: Any, values: Any, counts: tuple[int, ...]) -> Any:
         ctx.save_for_backward(planes, values)
-        ctx.counts = counts
+        ctx.counts, ctx.sums = counts, sums_for(values)
         return sum_planes("scaled_planes", (planes, values), _scaled_terms(counts)[0])
 
     @staticmethod
@@ -267,9 +279,33 @@ class _Scaled(OnceDifferentiable):
         to_planes = to_values = None
         if ctx.needs_input_grad[0]:
             to_planes = sum_planes("scaled_planes", (grad, values), scaled, tuple(planes.shape[1:]))
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and ctx.sums is None:
             to_values = sum_planes("scaled_planes", (grad, planes), summed, tuple(values.shape[1:]))
+        elif ctx.needs_input_grad[1]:
+            add_planes(ctx.sums, (grad, planes), summed, tuple(values.shape[1:]))
         return to_planes, to_values, None
+
+
+@register_function(per_channel)
+def _per_channel(parameter: Any, like: Any) -> Any:
+    sums = sums_for(parameter)
+    if sums is None or not torch.is_grad_enabled():
+        return per_channel.__wrapped__(parameter, like)  # type: ignore[attr-defined]  # `overridable` wraps it
+    return _PerSample.apply(parameter, tuple(like.shape), sums)  # type: ignore[no-untyped-call]
+
+
+class _PerSample(OnceDifferentiable):
+    """A parameter repeated for every sample: what is rounded for each of them is then summed exactly."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Any, shape: tuple[int, ...], sums: GradientSum) -> Any:
+        ctx.sums = sums
+        return parameter.reshape(shape[0], *(1,) * (len(shape) - 2), shape[-1]).expand(shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        ctx.sums.add(grad.movedim(0, -2))
+        return None, None, None
 
 
 @register_function(smooth_root)

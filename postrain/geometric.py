@@ -4,7 +4,8 @@ Importing this module gives PositTensors rules for the three operators of `ga.pr
 that are more than those (`postrain._geometric_layers`).
 
 Rounding points: each coefficient of a product once, of a weighted product too (an exact sum of products of three
-factors); each element of the gradient of a weight once, over all terms of its path and the whole batch.
+factors); each element of the gradient of a weight once, over all terms of its path and the whole batch, or none where
+it is kept as a `GradientSum`.
 """
 
 import math
@@ -17,14 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-import ga.product  # noqa: F401  (defines torch.ops.ga)
+from ga._shapes import sum_to_shape
 from ga.plan import Plan, plan_from_key
+from ga.product import weighted_planes, weighted_product
 from posit import _buffers
 from posit._explain import Explanation
 from posit._planes import Factor, Terms, sum_products, workspace
 from posit.codec import Codes, decode, encode, signed_storage
 from posit.errors import FormatError, NoRuleError
-from posit.torch import PositTensor, register_rule
+from posit.torch import GradientSum, PositTensor, register_function, register_rule
+from posit.torch.accumulation import sums_for
+from posit.torch.derivative import OnceDifferentiable
 from posit.torch.ops.observe import Observed, current
 from posit.torch.registry import calling_module
 from posit.torch.tensor import outcome, to_numpy
@@ -70,6 +74,35 @@ def _grad_weight(
     return sum_planes(op, (grad, x, y), weight_gradients_of(plan_from_key(key)), tuple(shape[1:]))
 
 
+@register_function(weighted_planes)
+def _weighted_planes(x: Any, y: Any, w: Any, plan: Plan) -> Any:
+    """As `ga.product` differentiates it, to any order; or once, where the gradient of the weight is an exact sum."""
+    sums = sums_for(w)
+    if sums is None or not torch.is_grad_enabled():
+        return weighted_planes.__wrapped__(x, y, w, plan)  # type: ignore[attr-defined]  # `overridable` wraps it
+    return _SummedWeight.apply(x, y, w, plan, sums)  # type: ignore[no-untyped-call]
+
+
+class _SummedWeight(OnceDifferentiable):
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any, w: Any, plan: Plan, sums: GradientSum) -> Any:
+        ctx.save_for_backward(x, y, w)
+        ctx.plan, ctx.sums = plan, sums
+        return weighted_product(x, y, w, plan)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (x, y, w), plan = ctx.saved_tensors, ctx.plan
+        to_x = to_y = None
+        if ctx.needs_input_grad[0]:
+            to_x = sum_to_shape(weighted_product(grad, y, w, plan.adjoint_first), x.shape)
+        if ctx.needs_input_grad[1]:
+            to_y = sum_to_shape(weighted_product(x, grad, w, plan.adjoint_second), y.shape)
+        if ctx.needs_input_grad[2]:
+            add_planes(ctx.sums, (grad, x, y), weight_gradients_of(plan), tuple(w.shape[1:]))
+        return to_x, to_y, None, None, None
+
+
 def sum_planes(
     op: Any, operands: Sequence[PositTensor], terms: Terms, reduced_to: Shape | None = None
 ) -> PositTensor:
@@ -84,6 +117,21 @@ def sum_planes(
     Returns:
         Shape (planes, *batch), each element rounded once.
     """
+    batch, factors, shape = _factors(operands, reduced_to)
+    result = summed_factors(op, operands, factors, terms, shape)
+    return result.like(result.codes.reshape(len(terms), *(batch if reduced_to is None else reduced_to)))
+
+
+def add_planes(sums: GradientSum, operands: Sequence[PositTensor], terms: Terms, reduced_to: Shape) -> None:
+    """Add to a parameter's exact gradient what `sum_planes` would round."""
+    _, factors, shape = _factors(operands, reduced_to)
+    sums.add_form(operands, factors, terms, shape)
+
+
+def _factors(
+    operands: Sequence[PositTensor], reduced_to: Shape | None
+) -> tuple[Shape, list[Factor], tuple[int, int, int]]:
+    """The batch that operands broadcast to, the operands as factors, and (outer, summed, lanes)."""
     batch = np.broadcast_shapes(*(tuple(operand.shape[1:]) for operand in operands))
     summed = _summed_axes(batch, reduced_to)
     shape, arranged = arrange([tuple(operand.shape) for operand in operands], batch, summed)
@@ -91,8 +139,7 @@ def sum_planes(
         Factor(_arranged(to_numpy(each.codes), batch, summed, to), each.format)
         for each, to in zip(operands, arranged, strict=True)
     ]
-    result = summed_factors(op, operands, factors, terms, shape)
-    return result.like(result.codes.reshape(len(terms), *(batch if reduced_to is None else reduced_to)))
+    return batch, factors, shape
 
 
 def planes_workspace(shapes: Sequence[Shape], planes: int, reduced_to: Shape | None, width: int) -> int:

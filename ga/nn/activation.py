@@ -9,7 +9,7 @@ from ga.errors import LayoutError
 from ga.layout import Layout
 from ga.multivector import Multivector
 from ga.nn.grade_check import Shapes
-from ga.nn.invariants import blade_counts, grade_forms, scaled_planes, squares_of
+from ga.nn.invariants import blade_counts, grade_forms, per_channel, scaled_planes, squares_of
 from ga.nn.linear import check_input
 
 
@@ -75,8 +75,8 @@ class NormGate(nn.Module):
         forms = grade_forms(x.planes, self.layout, self.squares)
         if self.layout.blades[0] == 0:
             forms = torch.cat([x.planes[:1], forms[1:]])
-        shape = (len(forms), *(1,) * (forms.dim() - 2), self.channels)
-        gates = torch.sigmoid(torch.addcmul(self.bias.reshape(shape), self.weight.reshape(shape), forms))
+        weight, bias = per_channel(self.weight, forms), per_channel(self.bias, forms)
+        gates = torch.sigmoid(torch.addcmul(bias, weight, forms))
         return Multivector(scaled_planes(x.planes, gates, blade_counts(self.layout)), self.layout)
 
     def declared_shapes(self) -> Shapes:

@@ -76,6 +76,16 @@ def scaled_planes(planes: Tensor, values: Tensor, counts: tuple[int, ...]) -> Te
 
 
 @overridable
+def per_channel(parameter: Tensor, like: Tensor) -> Tensor:
+    """A parameter of grades and channels as a factor of values ``(grades, *batch, channels)``, which it broadcasts to.
+
+    >>> per_channel(torch.ones(2, 3), torch.ones(2, 5, 5, 3)).shape
+    torch.Size([2, 1, 1, 3])
+    """
+    return parameter.reshape(parameter.shape[0], *(1,) * (like.dim() - 2), parameter.shape[1])
+
+
+@overridable
 def smooth_root(forms: Tensor, eps: float) -> Tensor:
     r"""The root of the size of quadratic forms, :math:`(q^2 + \epsilon)^{1/4}`, smooth at 0.
 

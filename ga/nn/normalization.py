@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ga.layout import Layout
 from ga.multivector import Multivector
 from ga.nn.grade_check import Shapes
-from ga.nn.invariants import by_blade, grade_forms, scaled_planes, smooth_root, squares_of
+from ga.nn.invariants import by_blade, grade_forms, per_channel, scaled_planes, smooth_root, squares_of
 from ga.nn.linear import check_input
 
 
@@ -49,7 +49,7 @@ class GradeNorm(nn.Module):
         """
         check_input("GradeNorm", x, self.layout, self.channels)
         norms = smooth_root(grade_forms(x.planes, self.layout, self.squares), self.eps)
-        part = torch.sigmoid(self.weight).reshape(len(norms), *(1,) * (norms.dim() - 2), self.channels)
+        part = torch.sigmoid(per_channel(self.weight, norms))
         divisor = torch.lerp(torch.ones_like(norms), norms, part)
         return Multivector(x.planes / by_blade(divisor, self.layout), self.layout)
 

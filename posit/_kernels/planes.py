@@ -139,6 +139,40 @@ def _at(x, i, a, r, t):
     return x[i, a if x.shape[1] > 1 else 0, r if x.shape[2] > 1 else 0, t if x.shape[3] > 1 else 0]
 
 
+@njit
+def _sum_exactly(x, y, w, three, terms, starts, k, a, t, limbs, base):
+    """Write the sum of one element to limbs, unfolded; digit 0 has weight 2**base.
+
+    A product is the sum of its float64 and of what that lost, which is a float64 too.  A third factor makes three
+    numbers: what the first two lost has at most 10 bits, 32 being the widest format, so its product with the third is
+    exact.
+    """
+    summed = max(x.shape[2], y.shape[2])
+    if three:
+        summed = max(summed, w.shape[2])
+    limbs[:] = 0
+    added = np.int64(0)
+    for r in range(summed):
+        for m in range(starts[k], starts[k + 1]):
+            p = _at(x, terms[m, 0], a, r, t) * np.float64(terms[m, 3])
+            q = _at(y, terms[m, 1], a, r, t)
+            high = p * q
+            lost = fma64(p, q, -high)
+            if three:
+                f = _at(w, terms[m, 2], a, r, t)
+                top = high * f
+                add_float(limbs, base, top)
+                add_float(limbs, base, fma64(high, f, -top))
+                add_float(limbs, base, lost * f)
+            else:
+                add_float(limbs, base, high)
+                add_float(limbs, base, lost)
+            added += 1
+            if added == _TERMS_BEFORE_FOLD:
+                fold(limbs)
+                added = np.int64(0)
+
+
 @njit(
     numba.void(
         _X, _X, _X, numba.boolean, numba.int64[:, ::1], numba.int64[::1], numba.int64[::1], _I, _I,
@@ -148,37 +182,47 @@ def _at(x, i, a, r, t):
     cache=True,
 )  # fmt: skip
 def settle(x, y, w, three, terms, starts, places, outer, lanes, limbs, base, n, es, rs, codes):
-    """The exact sums at flat places of (planes, outer, lanes), each rounded once; digit 0 of limbs has weight 2**base.
-
-    A product is the sum of its float64 and of what that lost, which is a float64 too.  A third factor makes three
-    numbers: what the first two lost has at most 10 bits, 32 being the widest format, so its product with the third is
-    exact.
-    """
-    summed = max(x.shape[2], y.shape[2])
-    if three:
-        summed = max(summed, w.shape[2])
+    """The exact sums at flat places of (planes, outer, lanes), each rounded once; digit 0 of limbs is of 2**base."""
     for s in range(len(places)):
         k, rest = places[s] // (outer * lanes), places[s] % (outer * lanes)
         a, t = rest // lanes, rest % lanes
-        limbs[:] = 0
-        added = np.int64(0)
-        for r in range(summed):
-            for m in range(starts[k], starts[k + 1]):
-                p = _at(x, terms[m, 0], a, r, t) * np.float64(terms[m, 3])
-                q = _at(y, terms[m, 1], a, r, t)
-                high = p * q
-                lost = fma64(p, q, -high)
-                if three:
-                    f = _at(w, terms[m, 2], a, r, t)
-                    top = high * f
-                    add_float(limbs, base, top)
-                    add_float(limbs, base, fma64(high, f, -top))
-                    add_float(limbs, base, lost * f)
-                else:
-                    add_float(limbs, base, high)
-                    add_float(limbs, base, lost)
-                added += 1
-                if added == _TERMS_BEFORE_FOLD:
-                    fold(limbs)
-                    added = np.int64(0)
+        _sum_exactly(x, y, w, three, terms, starts, k, a, t, limbs, base)
         codes[s] = to_code(limbs, base, n, es, rs)
+
+
+@njit(
+    numba.void(
+        _X, _X, _X, numba.boolean, numba.int64[:, ::1], numba.int64[::1], numba.float64[:, :, ::1],
+        numba.float64[:, :, ::1], numba.int64[:, :, :, :], _I,
+    ),
+    nogil=True,
+    cache=True,
+)  # fmt: skip
+def add_to_quires(x, y, w, three, terms, starts, values, errors, planes, lsb):
+    """Add the sums to quires, (digits and mark, planes, outer, lanes), their digit 0 of weight 2**lsb.
+
+    `values` and `errors` are what `sums` found: a value whose bound is 0 is added as it is.  The limbs reach 64 bits
+    below the quires' last bit, where a significand of float64 may have zeros.
+    """
+    digits = planes.shape[0] - 1
+    limbs = np.empty(digits + 4, np.int64)
+    base = lsb - 64
+    for k in range(values.shape[0]):
+        for a in range(values.shape[1]):
+            for t in range(values.shape[2]):
+                value = values[k, a, t]
+                if value != value:
+                    planes[digits, k, a, t] = 1
+                    continue
+                if errors[k, a, t] != 0.0:
+                    _sum_exactly(x, y, w, three, terms, starts, k, a, t, limbs, base)
+                elif value != 0.0:
+                    limbs[:] = 0
+                    add_float(limbs, base, value)
+                else:
+                    continue
+                fold(limbs)
+                for d in range(digits):
+                    planes[d, k, a, t] += limbs[d + 2]
+                beyond = limbs[digits + 2] + (limbs[digits + 3] << 32)  # 0, or -1 below 0
+                planes[digits - 1, k, a, t] += beyond << 32

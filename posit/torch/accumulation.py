@@ -4,7 +4,7 @@ While a `gradient_sums` context is open, the fused rules of linear, convolution,
 layers add a parameter's gradient to that parameter's `GradientSum` and return none to autograd.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -14,7 +14,9 @@ import torch
 
 from posit._array import PositArray
 from posit._matmul_operands import carries_products
+from posit._planes import Factor, Terms
 from posit._quire_array import QuireArray
+from posit._quire_forms import add_form, widened
 from posit._segments import add_rows
 from posit.errors import FormatMismatch
 from posit.formats import Format
@@ -72,6 +74,36 @@ class GradientSum:
         for part in (high, right - high):
             if part.any():
                 add_rows(self.quires.reshape(1, size), first, left * part)
+
+    def add_form(
+        self,
+        operands: Iterable[PositTensor],
+        factors: Sequence[Factor],
+        terms: Terms,
+        shape: tuple[int, int, int],
+    ) -> None:
+        """Add sums of products of two or three factors, as `posit._planes.sum_products` takes them.
+
+        Args:
+            operands: What the factors are made of.
+            factors: In the order of the terms' planes.
+            terms: Those of every plane of the parameter.
+            shape: (outer, summed, lanes), of which outer times lanes are the elements of a plane.
+
+        Raises:
+            FormatError: products may leave float64's range.
+            FormatMismatch: an operand is not exact in the quires' format.
+        """
+        for each in operands:
+            self._require_exact(each)
+        self.terms += 1
+        if len(factors) == 3:
+            self.widen()
+        add_form(self.quires.reshape(len(terms), shape[0], shape[2]), factors, terms, shape)
+
+    def widen(self) -> None:
+        """Make room for products of three factors, once."""
+        self.quires = widened(self.quires)
 
     @property
     def _one(self) -> int:

@@ -4,7 +4,7 @@ A quire of posit16 takes 72 bytes while it is worked on.  The gradients of one l
 (62 to 75 bits wide in recorded training), so at rest two to four digits of 4 bytes say the same number.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +16,7 @@ import torch
 
 from posit import _buffers
 from posit._array import PositArray
+from posit._planes import Factor, Terms
 from posit._quire_array import QuireArray
 from posit._quire_division import divided
 from posit.codec import signed_storage
@@ -111,6 +112,25 @@ class RestingSum(GradientSum):
         with self._whole():
             super().add_sum_of_products(a, b)
 
+    def add_form(
+        self,
+        operands: Iterable[PositTensor],
+        factors: Sequence[Factor],
+        terms: Terms,
+        shape: tuple[int, int, int],
+    ) -> None:
+        """Add sums of products of two or three factors, as `posit._planes.sum_products` takes them."""
+        with self._whole():
+            super().add_form(operands, factors, terms, shape)
+
+    def widen(self) -> None:
+        """Make room for products of three factors, once."""
+        if self.quires is self._none:
+            with self._whole():
+                super().widen()
+        else:
+            super().widen()
+
     def gradient(self, divisor: int = 1) -> PositTensor:
         """The sums over a whole number, each rounded once to the format of gradients."""
         parameter = self.parameter
@@ -131,7 +151,7 @@ class RestingSum(GradientSum):
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """All quires, for parameters that are small or added to in other ways than by products."""
-        self.quires = QuireArray(tuple(self.parameter.shape), self._none.format)
+        self.quires = QuireArray(tuple(self.parameter.shape), self._none.format, self._none.variant)
         flat = self.quires.reshape(self._shape)
         for tile, rest in enumerate(self._rest):
             if rest is not None:
@@ -140,13 +160,14 @@ class RestingSum(GradientSum):
             yield
         finally:
             self.quires.fold()
+            flat = self.quires.reshape(self._shape)  # they may have been widened
             for tile in range(len(self._rest)):
                 self._rest[tile] = _resting(flat[tile * self._rows : (tile + 1) * self._rows])
-            self.quires = self._none
+            self.quires = self._none = QuireArray((0,), self.quires.format, self.quires.variant)
 
     def _opened(self, tile: int) -> QuireArray:
         rows = min(self._rows, self._shape[0] - tile * self._rows)
-        quires = QuireArray((rows, self._shape[1]), self._none.format)
+        quires = QuireArray((rows, self._shape[1]), self._none.format, self._none.variant)
         rest = self._rest[tile]
         if rest is not None:
             _open(rest, quires, slice(None))

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from posit import _buffers, _quire_wire
+from posit._quire_layout import THREE
 from posit.torch import GradientSum
 from postrain.distributed.team import Team
 from postrain.errors import NaRError, OptionsError
 from postrain.memory.purposes import COMM, purpose
 
 BUCKET_BYTES = 1 << 20
-_PER_SUM = 4  #: numbers about a sum: high, -low, NaR, terms
+_PER_SUM = 5  #: numbers about a sum: high, -low, NaR, terms, whether its quires are wide
 _IN_FLIGHT = 2  #: buckets: one is filled while the other travels
 
 
@@ -221,7 +222,13 @@ class Reducer:
         told = [0 if error is None else code]
         for each in stage:
             found = _quire_wire.extent(each.quires)
-            told += [found.high, found.minus_low, code if found.nar else 0, each.terms]
+            told += [
+                found.high,
+                found.minus_low,
+                code if found.nar else 0,
+                each.terms,
+                each.quires.variant == THREE,
+            ]
         numbers = torch.tensor(told, dtype=torch.int64, device=self._team.device)
         self._buckets.traffic.control += 8 * len(told)
         self._asked.append((stage, numbers, self._team.largest(numbers)))
@@ -237,7 +244,9 @@ class Reducer:
         if failed:
             self._team.raise_from(self._team.size - failed, self._error)
         for place, each in enumerate(stage):
-            high, minus_low, nar, each.terms = told[_PER_SUM * place : _PER_SUM * (place + 1)]
+            high, minus_low, nar, each.terms, wide = told[_PER_SUM * place : _PER_SUM * (place + 1)]
+            if wide:
+                each.widen()  # as on the rank that added products of three factors
             name = self._names[id(each)]
             if nar:
                 raise NaRError(f"the gradient of {name} on rank {self._team.size - nar}", self.step)

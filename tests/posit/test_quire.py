@@ -258,7 +258,10 @@ def test_bytes_that_are_no_quire_of_the_format_are_refused() -> None:
         (b"XXXX" + good[4:], "starts with b'PQR1', got b'XXXX'"),
         (good[:4] + b"\x02" + good[5:], "of version 2 came, this posit reads version 1"),
         (good[:6] + b"\x02" + good[7:], "names no quire: nbits must be"),
-        (good[:9] + b"\x07" + good[10:], "names no quire: a quire is 'exact' or '800-bit', got variant '7'"),
+        (
+            good[:9] + b"\x07" + good[10:],
+            "names no quire: a quire is 'exact', '800-bit' or 'three factors', got variant '7'",
+        ),
         (good[:9] + b"\x01" + good[10:], "800-bit quire is that of bposits"),
         (good[:6] + b"\x20" + good[7:], "says 32 bytes for posit32, whose quire has 64"),
         (good[:-1], "has 44 bytes and flags 0 or 1, got 43 bytes"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from postrain import logs, run
-from postrain.distributed.launch import Finished, run_python
+from postrain.distributed.launch import Finished, require_success, run_python, run_ranks
 from tests.postrain.distributed.test_training import CONFIG, config
 from tests.postrain.test_resume import rows
 
@@ -68,6 +68,17 @@ def torchrun(
     )
 
 
+def test_two_processes_end_in_the_bits_of_one(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAIN.replace("number == 3", "False"))
+    (tmp_path / "run.toml").write_text(CONFIG)
+    alone = run.train(config("train.micro_batch=20"), tmp_path / "alone", figures=False)
+    command = [sys.executable, str(tmp_path / "train.py"), str(tmp_path / "run.toml"), str(tmp_path / "run")]
+    ended = run_ranks(2, command, environment=environment(POSTRAIN_TIMEOUT="120"))
+    require_success(ended, "training")
+    assert f"digest {alone.digest}" in ended[0].out
+
+
+@pytest.mark.exhaustive
 def test_torchrun_restarts_a_killed_rank_to_the_same_bits(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "run.toml").write_text(CONFIG)
@@ -79,16 +90,13 @@ def test_torchrun_restarts_a_killed_rank_to_the_same_bits(tmp_path: Path) -> Non
     assert rows(tmp_path / "run", logs.EVALUATIONS) == rows(alone.folder, logs.EVALUATIONS)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        pytest.param(
-            "killed", "rank 1 of 3 does not answer: killed, hanging, or cut off", marks=pytest.mark.exhaustive
-        ),
+        ("killed", "rank 1 of 3 does not answer: killed, hanging, or cut off"),
         ("hangs", "rank 1 of 3 does not answer: killed, hanging, or cut off"),
-        pytest.param(
-            "fails", "rank 1 of 3 stopped: ValueError: a disk is full", marks=pytest.mark.exhaustive
-        ),
+        ("fails", "rank 1 of 3 stopped: ValueError: a disk is full"),
     ],
 )
 def test_a_lost_rank_is_named_by_all_others(how: str, said: str) -> None:
