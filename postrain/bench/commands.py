@@ -35,6 +35,29 @@ def training(
 
 
 @bench.command()
+def memory(
+    network: Annotated[str, typer.Option(help="Only networks whose name holds this text.")] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 7,
+    json: Annotated[Path | None, typer.Option(help="File for every row, as JSON.")] = None,
+) -> None:
+    """Time training steps of the modes that save memory beside 'reverse'; each is proved to have its bits."""
+    from rich.console import Console
+
+    from postrain.bench.memory import legend, measure_memory
+    from postrain.bench.table import print_rows, write_json
+    from postrain.files import prepare_output
+    from postrain.progress import Bars
+
+    if json:
+        prepare_output(json.absolute().parent)
+    with Bars() as bars:
+        measured = measure_memory(repeats, bars, network)
+    if json:
+        write_json(measured, json)
+    print_rows({"Machine": measured.machine}, measured.rows, legend(measured), Console())
+
+
+@bench.command()
 def digits(
     format_: _Format = "posit16",
     seeds: Annotated[int, typer.Option(min=1)] = 5,

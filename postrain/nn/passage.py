@@ -173,10 +173,13 @@ class Passage:
             )
         return y
 
-    def add(self, index: int, y: Tensor) -> None:
-        """Add the output of a block to its half (of all rows)."""
+    def add(self, index: int, y: Tensor, *, enters: bool = False) -> None:
+        """Add the output of a block to its half (of all rows), or what `enters` the stack there."""
         target = self._sides(index)[0]
-        self._add(self.name(index), target, self.checked(index, y, target))
+        if enters:
+            self._add("the input of the stack", target, y)
+        else:
+            self._add(self.name(index), target, self.checked(index, y, target))
 
     def _sides(self, index: int) -> tuple[Tensor, Tensor]:
         """What a block adds to, and what it reads."""

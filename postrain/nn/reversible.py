@@ -235,7 +235,7 @@ class _Couple(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, token: Any, y: Any, passage: Passage, index: int) -> Any:
         ctx.begins = token is None
-        passage.add(index, y)
+        passage.add(index, y, enters=ctx.begins)
         return passage.read(passage.halves[index % 2])
 
     @staticmethod
