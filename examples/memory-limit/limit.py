@@ -69,8 +69,9 @@ class Training:
         work = real(build(own), own)
         self.x, self.y, self.samples = work.inputs, work.targets, torch.arange(options.batch)
         self.blocks = 0  #: whose forward pass has ended
-        stack = getattr(work.model, "stack", None)
-        for block in stack.blocks if stack is not None else list(work.model)[2:-2]:
+        model: Any = work.model
+        stack = getattr(model, "stack", None)
+        for block in stack.blocks if stack is not None else list(model)[2:-2]:
             block.register_forward_hook(self._count)
         optimizer = SGD(work.model.named_parameters(), lr=2.0**-6, momentum=own.momentum)
 

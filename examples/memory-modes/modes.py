@@ -13,6 +13,7 @@ import argparse
 import itertools
 import json
 import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import process_time
@@ -43,9 +44,12 @@ SIZES = [64, *[WIDTH] * HIDDEN, 10]
 PERCEPTRON = ("postrain.memory.networks:mlp", {"sizes": SIZES})
 FAMILY: dict[str, Any] = {"family": "mlp", "depth": 4, "width": WIDTH}
 STACK = ("postrain.memory.families:stack", FAMILY)
-STORED = (f"{__name__}:stored", {})  # the same network; its activations are stored
+STORED: tuple[str, dict[str, Any]] = (
+    f"{__name__}:stored",
+    {},
+)  # the same network; its activations are stored
 RESIDUAL = ("postrain.memory.families:stack", {**FAMILY, "form": "plain"})
-LOCAL = (f"{__name__}:local", {})
+LOCAL: tuple[str, dict[str, Any]] = (f"{__name__}:local", {})
 EVERY = 50  # steps between two points of a curve
 
 
@@ -165,7 +169,9 @@ def train(one: Contestant, lr: float, seed: int, data: Data, steps: int, budget:
     step = stepper(one.mode, model, cross_entropy, optimizer, Settings(seed=seed, tangents=one.tangents))
     x, y = rounded(data.train[0], recipe), data.train[1]
     found: dict[str, Any] = {"validation": 0.0, "by_steps": 0.1, "by_time": None, "steps_by_time": None}
-    curve, seconds, number, failure, order = [], 0.0, 0, "", iter(())
+    curve: list[Any] = []
+    order: Iterator[torch.Tensor] = iter(())
+    seconds, number, failure = 0.0, 0, ""
     try:
         while number < steps or (budget is not None and seconds < budget):
             if (batch := next(order, None)) is None:

@@ -34,6 +34,7 @@ def stack(depth: int, width: int, scale: float, seed: int) -> ReversibleStack:
     with torch.no_grad():
         for block in made.blocks:
             block[-1].weight.mul_(scale)
+    assert isinstance(made, ReversibleStack)
     return made
 
 
