@@ -308,7 +308,7 @@ def draw(book: Book, path: Path) -> None:
         style = {"color": f"C{place}", "ls": "--" if one.network is STACK else "-", "lw": 1.2}
         name = one.name.replace(", posit16", "")
         axes[0].plot(curves[:, 0], 100 * curves[:, 2], label=name, **style)
-        axes[1].semilogx(curves[:, 1], 100 * curves[:, 2], **style)
+        axes[1].plot(curves[:, 1], 100 * curves[:, 2], **style)
         if one.name in book.memory:
             held = book.memory[one.name]
             mean = 100 * statistics.mean(each.by_steps for each in runs)
