@@ -42,6 +42,7 @@ def test_the_command_writes_every_row(
     assert "proved to end" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", ["cnn", "transformer"])
 def test_every_mode_has_the_bits_of_stored_activations(family: str) -> None:
     network = memory.Network(family, depth=1, width=8, batch=2, micro_batch=1)

@@ -127,8 +127,11 @@ def test_a_case_is_its_task() -> None:
     [
         (Case("nowhere:mlp", {}, "float32", 1), "'nowhere:mlp' names no function"),
         (Case("postrain.memory.networks:absent", {}, "float32", 1), "names no function"),
-        (Case("builtins:dict", {}, "float32", 1), "must return a Workload, got dict"),
-        (Case(*SMALL[:2], "posit99", 8), "posit99"),
+        (
+            Case("builtins:dict", {}, "float32", 1),
+            "must return a Workload, or model, inputs and targets; got dict",
+        ),
+        (Case(*SMALL[:2], "posit99", 8), "nbits must be an integer from 3 to 64, got 99"),
     ],
 )
 def test_a_case_that_cannot_be_built(case: Case, message: str) -> None:

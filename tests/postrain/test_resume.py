@@ -92,7 +92,7 @@ def _rows_so_far(folder: Path) -> int:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    killed_and_resumed(tmp_path, iterations=90, kills=2, seed=1)
+    killed_and_resumed(tmp_path, iterations=60, kills=1, seed=1)
 
 
 @pytest.mark.exhaustive

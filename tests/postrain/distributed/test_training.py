@@ -76,6 +76,7 @@ def test_the_number_of_ranks_changes_no_bit(
     assert outcome.fitted.steps == 3
 
 
+@pytest.mark.exhaustive
 def test_dropout_and_an_attention_model_follow_the_sample(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog. " * 12)
