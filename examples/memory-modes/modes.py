@@ -322,7 +322,8 @@ def draw(book: Book, path: Path) -> None:
     axes[2].set_ylabel("after equal steps, %")
     axes[2].axvline(2, color="grey", lw=0.8)
     axes[1].axvline(book.budget or 0, color="grey", lw=0.8)
-    axes[0].legend(fontsize=7)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     figure.savefig(path, dpi=110)
 
 
