@@ -22,7 +22,7 @@ from posit.errors import FormatError
 from posit.formats import Format
 
 Floats = npt.NDArray[np.float64]
-_CHUNK = 1 << 15  #: elements decoded at a time, unless a row is longer
+CHUNK = 1 << 15  #: elements decoded at a time, unless a row is longer
 _LARGEST = 200  #: scale of a format up to which the terms of all formulas stay in float64's range
 
 
@@ -218,7 +218,7 @@ def _rounded(
     count, columns = shape
     out = _buffers.empty((count, columns), signed_storage(fmt))
     unsure: list[npt.NDArray[np.int64]] = []
-    step = max(1, _CHUNK // columns)
+    step = max(1, CHUNK // columns)
 
     def run(start: int, stop: int) -> None:
         marks = np.empty((min(step, stop - start), columns), np.uint8)

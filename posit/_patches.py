@@ -14,8 +14,8 @@ from posit.codec import Codes
 from posit.formats import Format
 
 BLOCK = 1 << 21  #: most codes of a patch matrix held at a time, unless one row of outputs needs more
-_TOGETHER = 1 << 19  #: multiply-adds of one sample up to which samples are matrices of one stack
-_NARROW = 8  #: columns below which they are not
+TOGETHER = 1 << 19  #: multiply-adds of one sample up to which samples are matrices of one stack
+NARROW = 8  #: columns below which they are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def correlate(
     added = None if bias is None else bias[:, None]
     for samples, rows in blocks(len(x), windows, k):
         count = (rows.stop - rows.start) * windows.columns
-        stacked = outputs * k * count <= _TOGETHER and count >= _NARROW
+        stacked = outputs * k * count <= TOGETHER and count >= NARROW
         patches = gather(x[samples], channels, windows, rows, stacked=stacked, last=one)
         sums = exact.product(weight, patches, added)
         if not stacked:

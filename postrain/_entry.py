@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posit.torch import posit_tensor
 from postrain import optim
+from postrain._train import rounded
 from postrain.convert import convert
 from postrain.feeds import Samples
 from postrain.loop import Fitted, Plan, fit
@@ -73,10 +73,5 @@ def train(
     def reduced(outputs: Tensor, targets: Tensor) -> Tensor:
         return loss(outputs, targets, reduction=reduction)
 
-    def rounded(data: Tensor) -> Tensor:
-        return (
-            posit_tensor(data, formats.activations) if formats.is_posit and data.is_floating_point() else data
-        )
-
-    data = Samples(rounded(x), rounded(y))
+    data = Samples(rounded(x, formats), rounded(y, formats))
     return fit(model, data, reduced, made, planned, progress=progress, loss_scale=formats.loss_scale)

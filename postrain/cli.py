@@ -265,7 +265,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     """Whole numbers with commas between them."""
     from postrain.errors import OptionsError
 
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = _names(text)
     if not all(part.isdecimal() for part in parts):
         raise OptionsError(f"{option} takes whole numbers with commas between them, got {text!r}")
     return tuple(int(part) for part in parts)
@@ -303,7 +303,7 @@ def memory(
     from postrain.progress import Bars
 
     options = GridOptions(
-        model, _depths(depth), width, batch, micro_batch, _names(modes), _names(recipes),
+        model, _numbers("--depth", depth), width, batch, micro_batch, _names(modes), _names(recipes),
         optimizer, state_format, momentum, seed=seed,
     )  # fmt: skip
     prepare_output(out)
@@ -321,16 +321,8 @@ def memory(
 
 
 def _names(text: str) -> tuple[str, ...]:
+    """Words with commas between them."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _depths(text: str) -> tuple[int, ...]:
-    from postrain.errors import OptionsError
-
-    try:
-        return tuple(int(part) for part in _names(text))
-    except ValueError:
-        raise OptionsError(f"depths are whole numbers separated by commas, got {text!r}") from None
 
 
 def _errors_on_purpose() -> tuple[type[Exception], ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from postrain.distributed.workers import Workers
 
 STAGE = "training"
-_MODE = {"mode": "reverse", "tangents": 1, "epsilon": 2.0**-7}  #: not written to checkpoints
+_MODE = ("mode", "tangents", "epsilon")  #: written to checkpoints only where another was chosen
 _SINGLE = {"statistics_every": 0, "seed": 0}  #: the least value of whole numbers; of others 1
 
 
@@ -85,9 +85,9 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a run goes on, or its bits would not be those of one never stopped."""
         names = ("seed", "batch", "micro_batch", "clip", "on_nar")
-        own = {name: getattr(self, name) for name in ("mode", "tangents", "epsilon")}
-        chosen = {name: value for name, value in own.items() if value != _MODE[name]}
-        return {name: getattr(self, name) for name in names} | chosen
+        usual = {each.name: each.default for each in fields(self)}
+        chosen = [name for name in _MODE if getattr(self, name) != usual[name]]
+        return {name: getattr(self, name) for name in (*names, *chosen)}
 
 
 @dataclass(frozen=True)

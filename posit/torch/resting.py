@@ -21,8 +21,7 @@ from posit._quire_array import QuireArray
 from posit._quire_division import divided
 from posit.codec import signed_storage
 from posit.formats import Format
-from posit.torch import accumulation
-from posit.torch.accumulation import GradientSum
+from posit.torch.accumulation import GradientSum, into
 from posit.torch.tensor import PositTensor, to_numpy
 
 _TILES = 1 << 16, 1 << 20  #: bytes of quires that are worked on together, at least and at most
@@ -240,8 +239,5 @@ def adding_to(sums: Mapping[int, RestingSum]) -> Iterator[None]:
     if not sums:
         yield
         return
-    token = accumulation._sums.set(dict(sums))
-    try:
+    with into(sums.values()):
         yield
-    finally:
-        accumulation._sums.reset(token)

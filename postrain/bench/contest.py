@@ -63,11 +63,19 @@ class Row:
     gigabytes_per_second: float | None = None  #: of the peer, where that is a copy
 
 
+def set_threads(count: int) -> None:
+    """Posit's threads and torch's."""
+    import torch
+
+    posit.set_num_threads(count)
+    torch.set_num_threads(count)
+
+
 def compete(
     contest: Contest,
     repeats: int,
     progress: Progress,
-    set_threads: Callable[[int], object] = posit.set_num_threads,
+    use_threads: Callable[[int], object] = posit.set_num_threads,
 ) -> list[Row]:
     """Time a contest with each number of threads; the contestants take turns, the first turn does not count."""
     rows = []
@@ -75,7 +83,7 @@ def compete(
     runs = [contest.ours, *(peer.run for peer in running if peer.run)]
     works = [contest.work, *(peer.work or contest.work for peer in running)]
     for threads in contest.threads:
-        set_threads(threads)
+        use_threads(threads)
         stage = f"{contest.operation}, {threads} thread{'s'[: threads - 1]}"
         progress.start(stage, repeats)
         times: list[list[float]] = [[] for _ in runs]

@@ -19,7 +19,7 @@ from posit import get_num_threads, set_num_threads
 from postrain.bench import ga_layers as layers
 from postrain.bench import ga_peers as peers
 from postrain.bench import ga_posits as posits
-from postrain.bench.contest import Contest, Peer, Row, compete, met
+from postrain.bench.contest import Contest, Peer, Row, compete, met, set_threads
 from postrain.bench.numbers_machine import machine
 from postrain.options import NoProgress, Progress
 
@@ -92,7 +92,7 @@ def measure_ga(options: GaOptions | None = None, progress: Progress | None = Non
         for contest in layers.contests(options.seed):
             rows += compete(contest, options.repeats, progress, torch.set_num_threads)
         for contest in posits.contests(_POSITS, _ALGEBRAS[_POSITS], options.size, options.seed):
-            rows += compete(contest, options.repeats, progress, posits.set_threads)
+            rows += compete(contest, options.repeats, progress, set_threads)
     finally:
         torch.set_num_threads(before)
         set_num_threads(posit_threads)

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import torch
 
-import posit
 import postrain.geometric  # noqa: F401  (rules for geometric products)
 from ga import Algebra, Layout, Plan, plan_for
 from ga.product import product
@@ -19,12 +18,6 @@ from postrain.exactness import exact_code
 FORMATS = ("posit16", "posit32")
 _NANOSECONDS = 1000.0  #: for a product at most, on one thread: a million products a second
 _SAMPLE = 200  #: coefficients that rationals prove, and as many of those that float64 left open
-
-
-def set_threads(count: int) -> None:
-    """Torch's threads and posit's."""
-    torch.set_num_threads(count)
-    posit.set_num_threads(count)
 
 
 def contests(name: str, algebra: Algebra, size: int, seed: int) -> Iterator[Contest]:

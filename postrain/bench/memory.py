@@ -9,7 +9,7 @@ from torch import Tensor
 
 import posit
 from postrain._train import digest, rounded
-from postrain.bench.contest import Contest, Peer, Row, compete
+from postrain.bench.contest import Contest, Peer, Row, compete, set_threads
 from postrain.bench.numbers_machine import machine
 from postrain.convert import convert
 from postrain.errors import MeasurementError
@@ -112,11 +112,11 @@ def measure_memory(repeats: int, progress: Progress, only: str = "") -> Measured
             if only.lower() not in network.name.lower():
                 continue
             for pairing in _pairings(network):
-                _set_threads(2)
+                set_threads(2)
                 _prove(network, pairing)
                 peers = tuple(Peer(name, make(), "time", target) for name, make, target in pairing.beside)
                 contest = Contest(f"{network.name}: {pairing.name}", pairing.ours(), peers, 1, "ms")
-                rows += compete(contest, repeats, progress, _set_threads)
+                rows += compete(contest, repeats, progress, set_threads)
     finally:
         posit.set_num_threads(before[0])
         torch.set_num_threads(before[1])
@@ -166,11 +166,6 @@ def _prove(network: Network, pairing: _Pairing) -> None:
             f"{network.name}: {_PROVED} steps of {pairing.name} ended in other weights than those with everything "
             "stored"
         )
-
-
-def _set_threads(count: int) -> None:
-    posit.set_num_threads(count)
-    torch.set_num_threads(count)
 
 
 def legend(measured: Measured) -> str:

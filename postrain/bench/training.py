@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import posit
 from postrain._train import digest, rounded, train_step
-from postrain.bench.contest import Contest, Peer, Row, compete
+from postrain.bench.contest import Contest, Peer, Row, compete, set_threads
 from postrain.bench.numbers_machine import machine
 from postrain.bench.training_peers import NumpyMlp, simulated_training
 from postrain.convert import convert
@@ -94,7 +94,7 @@ def measure_training(repeats: int, progress: Progress, only: str = "") -> Measur
                 continue
             for recipe, target in network.recipes:
                 _prove(network, recipe)
-                rows += compete(_contest(network, recipe, target), repeats, progress, _set_threads)
+                rows += compete(_contest(network, recipe, target), repeats, progress, set_threads)
     finally:
         posit.set_num_threads(before[0])
         torch.set_num_threads(before[1])
@@ -152,18 +152,13 @@ def _contest(network: _Network, recipe: Recipe, target: float | None) -> Contest
     return Contest(name, network.stepper(recipe), tuple(peers), 1, "ms")
 
 
-def _set_threads(count: int) -> None:
-    posit.set_num_threads(count)
-    torch.set_num_threads(count)
-
-
 def _prove(network: _Network, recipe: Recipe) -> None:
     """Two steps must end in the same bits whatever the number of threads is."""
     if recipe.accumulate == "float32":
         return  # a simulation: float32 sums may depend on it
     ends = []
     for threads in (1, 2):
-        _set_threads(threads)
+        set_threads(threads)
         stepper = network.stepper(recipe)
         for _ in range(2):
             stepper(threads)

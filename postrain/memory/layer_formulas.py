@@ -12,8 +12,8 @@ import torch
 
 from posit import Format
 from posit._matmul import matmul_workspace
-from posit._norms import _CHUNK
-from posit._patches import _NARROW, _TOGETHER, BLOCK, Axis, Windows, blocks
+from posit._norms import CHUNK
+from posit._patches import BLOCK, NARROW, TOGETHER, Axis, Windows, blocks
 from posit._streams import sums_workspace
 
 aten = torch.ops.aten
@@ -27,7 +27,7 @@ def norm_workspace(rows: int, columns: int, parameters: int) -> int:
     >>> norm_workspace(4, 8, 8)
     800
     """
-    some = min(rows, max(1, _CHUNK // max(columns, 1)))
+    some = min(rows, max(1, CHUNK // max(columns, 1)))
     return _STATISTICS * (rows + some) + some * columns * (_DOUBLE + 1) + 2 * _DOUBLE * parameters
 
 
@@ -36,8 +36,8 @@ def norm_backward_workspace(rows: int, columns: int, parameters: int, samples: i
     if not rows:
         return 0
     each = rows // max(samples, 1) * columns
-    part = min(samples, max(1, _CHUNK // max(each, 1))) * each
-    some = min(rows, max(1, _CHUNK // columns))
+    part = min(samples, max(1, CHUNK // max(each, 1))) * each
+    some = min(rows, max(1, CHUNK // columns))
     decoded = some * columns * (2 * _DOUBLE + 1) + _STATISTICS * some
     products = part * (2 * _DOUBLE + 2 * width)
     again = norm_workspace(part // columns, columns, parameters) + 2 * width * part
@@ -101,7 +101,7 @@ def _correlation(samples: int, outputs: int, channels: int, windows: Windows, wi
     part, rows = next(blocks(samples, windows, k), (slice(0, 0), slice(0, 0)))
     some = part.stop - part.start
     count = (rows.stop - rows.start) * windows.columns
-    stacked = outputs * k * count <= _TOGETHER and count >= _NARROW
+    stacked = outputs * k * count <= TOGETHER and count >= NARROW
     product = matmul_workspace(outputs, k, count if stacked else some * count)
     return width * some * count * (k + outputs) + product
 

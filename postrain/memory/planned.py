@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from posit import Format, QuireArray
 from posit._matmul import matmul_workspace
 from posit._quire_storage import plane_length
-from posit.torch.ops.scaled import _TILE
+from posit.torch.ops.scaled import TILE
 from posit.torch.ops.softmax import rows_workspace
 from postrain.memory._account import Case
 from postrain.memory.formulas import posit_workspace
@@ -124,7 +124,7 @@ class PlannedFunctions:
         """Workspace of ``scale * a @ b`` with a scale other than 1."""
         (m, k), n, first = a.shape[-2:], b.shape[-1], max(a.shape[0], 1)
         one = a.numel() // (m * k) // first * (m * k + k * n + m * n)
-        some = min(first, max(1, _TILE // max(one, 1)))
+        some = min(first, max(1, TILE // max(one, 1)))
         width, matrices = self._fmt.storage.itemsize, a.numel() // (m * k) // first
         products = some * matrices
         held = products * m * n + (width * (products + first * matrices) * m * n if some < first else 0)

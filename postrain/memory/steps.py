@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
-from posit.torch import PositTensor, posit_tensor
+from posit.torch import PositTensor
 from postrain import optim
 from postrain._step import Step
+from postrain._train import rounded
 from postrain.convert import convert
 from postrain.errors import MeasurementError
 from postrain.memory._account import INFERENCE, Case
@@ -44,6 +45,7 @@ from postrain.memory.purposes import (
 )
 from postrain.modes import MODES, Settings, forward_in_parts, stepper
 from postrain.nn import ReversibleStack
+from postrain.nn.passage import parts
 from postrain.recipe import Recipe
 
 _RATE = 2.0**-6  # learning rate; any will do
@@ -72,8 +74,7 @@ class Inference:
             elif any(isinstance(module, ReversibleStack) for module in self.model.children()):
                 forward_in_parts(self.model, self.inputs, size)
             else:
-                starts = range(0, len(self.inputs), size)
-                torch.cat([self.model(self.inputs[start : start + size]) for start in starts])
+                torch.cat([self.model(self.inputs[rows]) for rows in parts(len(self.inputs), size)])
 
 
 class Training:
@@ -223,11 +224,8 @@ def real(work: Workload, case: Case) -> Workload:
         return work
     import postrain.geometric  # noqa: F401  (rules for geometric products)
 
-    def rounded(x: Tensor) -> Tensor:
-        return posit_tensor(x, recipe.activations) if x.is_floating_point() else x
-
     model = convert(work.model, recipe)
-    return Workload(model, work.loss, rounded(work.inputs), rounded(work.targets))
+    return Workload(model, work.loss, rounded(work.inputs, recipe), rounded(work.targets, recipe))
 
 
 def actions(work: Callable[[], Workload], case: Case) -> Iterator[tuple[str, Inference | Training]]:

@@ -132,17 +132,6 @@ def entered(model: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
-def parts(samples: int, size: int | None) -> Iterator[slice]:
-    """Slices of so many rows; one slice where no size is given.
-
-    >>> list(parts(5, 3))
-    [slice(0, 3, None), slice(3, 5, None)]
-    """
-    size = size or max(samples, 1)
-    for start in range(0, samples, size):
-        yield slice(start, min(start + size, samples))
-
-
 def units(model: nn.Module, mode: str) -> list[nn.Module]:
     """The modules of nested nn.Sequential, in the order in which they are called.
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from postrain.errors import ModeError
-from postrain.modes._base import OwnUpdate, entered, parts, units
+from postrain.modes._base import OwnUpdate, entered, units
 from postrain.modes._directions import Directions
 from postrain.modes._rules import push, require_rules, slopes
+from postrain.nn.passage import parts
 from postrain.optim._parts import step_part
 
 

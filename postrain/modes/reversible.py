@@ -13,9 +13,9 @@ from posit.torch.ops.dropout import KeyedCalls, dropout_keys
 from posit.torch.resting import RestingSum, adding_to, resting_sums
 from postrain.accumulate import widest
 from postrain.errors import AccumulationError, ModeError
-from postrain.modes._base import OwnUpdate, entered, parts
+from postrain.modes._base import OwnUpdate, entered
 from postrain.nn import ReversibleStack
-from postrain.nn.passage import Passage, gradients_of, joined
+from postrain.nn.passage import Passage, gradients_of, joined, parts
 from postrain.nn.reversible import in_micro_batches
 from postrain.optim._parts import step_part
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from posit.torch import PositTensor
 from posit.torch.ops.dropout import dropout_keys
 from postrain.errors import NaRError
-from postrain.modes._base import OwnUpdate, parts
+from postrain.modes._base import OwnUpdate
 from postrain.modes._directions import Directions
+from postrain.nn.passage import parts
 from postrain.optim._parts import step_part
 
 

@@ -149,10 +149,7 @@ class Passage:
 
     def parts(self) -> Iterator[slice]:
         """Micro-batches: slices of rows."""
-        rows = self.halves[0].shape[0]
-        size = self.stack.micro_batch or rows
-        for start in range(0, rows, max(size, 1)):
-            yield slice(start, min(start + size, rows))
+        return parts(self.halves[0].shape[0], self.stack.micro_batch)
 
     def name(self, index: int) -> str:
         """Of a block, for messages."""
@@ -303,3 +300,14 @@ def _digest(half: Tensor) -> bytes:
     if isinstance(half, FakeTensor):
         return b""
     return hashlib.blake2b(half.numpy().data, digest_size=8).digest()
+
+
+def parts(samples: int, size: int | None) -> Iterator[slice]:
+    """Slices of so many rows; one slice where no size is given.
+
+    >>> list(parts(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    size = size or max(samples, 1)
+    for start in range(0, samples, size):
+        yield slice(start, min(start + size, samples))

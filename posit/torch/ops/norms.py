@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from posit._norms import Norm, Rows, derivative, moments, normalize, whole
+from posit._norms import CHUNK, Norm, Rows, derivative, moments, normalize, whole
 from posit.codec import Codes, encode_rational, signed_storage
 from posit.errors import NoRuleError, ShapeError
 from posit.rounding import certified
@@ -31,7 +31,6 @@ from posit.torch.registry import calling_module, register_function
 from posit.torch.tensor import PositTensor, outcome, to_numpy
 
 Floats = npt.NDArray[np.float64]
-_CHUNK = 1 << 15  #: elements whose products are summed at a time, where a sample has no more
 
 
 @register_function(functional.layer_norm)
@@ -305,7 +304,7 @@ class _Terms:
         grad, x = layout.rows(self.grad), layout.rows(self.x)
         fmt = x.format if policy is None else policy.activations
         ones, zeros = layout.lines(None, 1.0), layout.lines(None, 0.0)
-        step = layout.norm.lines * max(1, _CHUNK // (layout.norm.lines * layout.columns))
+        step = layout.norm.lines * max(1, CHUNK // (layout.norm.lines * layout.columns))
         for start in range(0, len(x.codes), step):
             part = slice(start, start + step)
             units, _ = normalize(Rows(x.codes[part], x.format), layout.norm, ones, zeros, fmt)

@@ -18,7 +18,7 @@ from posit.torch.tensor import Outcome, PositTensor, outcome, to_numpy
 
 Floats = npt.NDArray[np.float64]
 _REACH = 320  #: formats within 2**±320 have products of two values and a scale inside float64's normal range
-_TILE = 1 << 17  #: float64 numbers decoded and multiplied at a time, where one sample has no more
+TILE = 1 << 17  #: float64 numbers decoded and multiplied at a time, where one sample has no more
 _SCALES = 2.0**-200, 2.0**200  #: and these scales
 
 
@@ -72,7 +72,7 @@ def _together(a: PositTensor, b: PositTensor) -> int:
     if a.ndim < 3 or not a.shape[0]:
         return max(a.shape[0], 1)
     (m, k), n = a.shape[-2:], b.shape[-1]
-    return max(1, _TILE // max(1, math.prod(a.shape[1:-2]) * (m * k + k * n + m * n)))
+    return max(1, TILE // max(1, math.prod(a.shape[1:-2]) * (m * k + k * n + m * n)))
 
 
 def _in_parts(

@@ -172,7 +172,7 @@ def test_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in (1, 300, 2500):
         monkeypatch.setattr(posit._patches, "BLOCK", block)
         assert everything() == whole
-    monkeypatch.setattr(posit._patches, "_TOGETHER", 0)
+    monkeypatch.setattr(posit._patches, "TOGETHER", 0)
     assert everything() == whole
 
 

@@ -264,7 +264,7 @@ def test_settling_everything_exactly_changes_no_bit(monkeypatch: pytest.MonkeyPa
         made = getattr(kernels, name)
         monkeypatch.setattr(kernels, name, lambda *key, made=made: unsure(made(*key)))
     assert everything() == certified
-    monkeypatch.setattr(posit._norms, "_CHUNK", 1)
+    monkeypatch.setattr(posit._norms, "CHUNK", 1)
     assert everything() == certified
 
 
@@ -289,7 +289,7 @@ def test_pieces_of_rows_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     whole = everything()
     for chunk in (1, 20, 60):
-        monkeypatch.setattr(posit._norms, "_CHUNK", chunk)
+        monkeypatch.setattr(posit._norms, "CHUNK", chunk)
         assert everything() == whole
 
 
