@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
-from posit._quire_division import divided
 from posit.formats import Format
 from posit.torch import GradientSum, PositTensor
 from posit.torch.accumulation import into
@@ -26,7 +24,7 @@ class Sums:
     @property
     def nbytes(self) -> int:
         """Bytes of all quires."""
-        return sum(each.quires.nbytes for each in self.sums)
+        return sum(each.nbytes for each in self.sums)
 
     @property
     def backward_passes(self) -> int:
@@ -55,13 +53,14 @@ def accumulate(model: nn.Module, divisor: int | None = None) -> Iterator[Sums]:
             formats of one model cannot be summed in one quire.
         AccumulationError: an operator that does not add to the sums gave a parameter an already rounded gradient.
 
+    >>> import torch
     >>> from postrain import convert
     >>> model = convert(nn.Linear(2, 1, bias=False), "posit16")
     >>> with accumulate(model, divisor=2) as sums:
     ...     for x in (torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 5.0]])):
     ...         model(x).sum().backward()
     >>> model.weight.grad.tolist(), sums.nbytes
-    ([[2.0, 3.5]], 144)
+    ([[2.0, 3.5]], 32)
     """
     sums = open_sums(model, divisor)
     with into(sums.sums):
@@ -99,11 +98,9 @@ def round_sums(sums: Sums) -> None:
 
 
 def _gradient(each: GradientSum, divisor: int) -> PositTensor:
-    policy, fmt = each.parameter.policy, each.parameter.format
-    fmt = fmt if policy is None else policy.gradients
     if divisor != int(divisor) or divisor < 1:
         raise RecipeError(f"the divisor of gradient sums must be a whole number of at least 1, got {divisor}")
-    return PositTensor(torch.from_numpy(divided(each.quires, int(divisor), fmt)), fmt, policy=policy)
+    return each.gradient(int(divisor))
 
 
 def _parameters(model: nn.Module) -> dict[str, PositTensor]:

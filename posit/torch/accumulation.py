@@ -13,67 +13,114 @@ import numpy.typing as npt
 import torch
 
 from posit._array import PositArray
+from posit._bands import Bands
 from posit._matmul_operands import carries_products
 from posit._planes import Factor, Terms
 from posit._quire_array import QuireArray
+from posit._quire_division import divided
 from posit._quire_forms import add_form, widened
 from posit._segments import add_rows
+from posit.codec import Codes, decode
 from posit.errors import FormatMismatch
 from posit.formats import Format
 from posit.torch.tensor import PositTensor, convert_codes, to_numpy
 
+_TOGETHER = 1 << 14  #: terms that are float64 together
+
 
 class GradientSum:
-    """The exact gradient of one parameter so far: an array of quires of the parameter's shape.
+    """The exact gradient of one parameter so far.
+
+    What operators add goes to `Bands`, 16 bytes an element as a rule.  What these do not hold (NaR, products of three
+    factors, magnitudes hundreds of bits apart, formats that float64 does not hold) goes to quires, made when needed.
 
     Args:
         parameter: The parameter.
         fmt: Format of the quires; every term must be exact in it.
+
+    >>> from posit.torch import posit_tensor
+    >>> total = GradientSum(posit_tensor(torch.zeros(2, 3), "posit16"), Format(16))
+    >>> x = posit_tensor(torch.tensor([[1.0, 2.0]]), "posit16")
+    >>> total.add_product(x.t(), posit_tensor(torch.tensor([[1.0, -1.0, 2.0]]), "posit16"))
+    >>> total.gradient(2).tolist(), total.nbytes
+    ([[0.5, -0.5, 1.0], [1.0, -1.0, 2.0]], 96)
     """
 
     def __init__(self, parameter: PositTensor, fmt: Format) -> None:
-        self.parameter = parameter
-        self.quires = QuireArray(tuple(parameter.shape), fmt)
+        self.parameter, self.format = parameter, fmt
         self.terms = 0  #: how many gradients have been added
+        self._bands = Bands(parameter.numel(), fmt)
+        self._quires: QuireArray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held at present."""
+        return self._bands.nbytes + (0 if self._quires is None else self._quires.nbytes)
+
+    @property
+    def quires(self) -> QuireArray:
+        """The whole sum in quires of the parameter's shape, where it stays from now on."""
+        whole = self._opened()
+        self._bands.move_to(whole.reshape(whole.size))
+        return whole
+
+    def gradient(self, divisor: int = 1) -> PositTensor:
+        """The sums over a whole number, each rounded once to the format of gradients."""
+        policy = self.parameter.policy
+        fmt = self.parameter.format if policy is None else policy.gradients
+        if self._quires is None:
+            codes = self._bands.rounded(divisor, fmt).reshape(self.parameter.shape)
+        else:
+            codes = divided(self.quires, divisor, fmt)
+        return PositTensor(torch.from_numpy(codes), fmt, policy=policy)
 
     def add_product(self, a: PositTensor, b: PositTensor, rows: slice = slice(None)) -> None:
         """Add ``a @ b`` to these rows of the parameter, which hold (m, n) elements in that order."""
         self.terms += 1
-        part = self.quires if rows == slice(None) else self.quires[rows]
-        part.reshape(a.shape[0], b.shape[1]).matmul_add(self._posits(a), self._posits(b))
+
+        def exactly(left: Codes, right: Codes, first: int) -> None:
+            whole = self._opened().reshape(-1, right.shape[1])[first : first + len(left)]
+            whole.matmul_add(PositArray(left, self.format), PositArray(right, self.format))
+
+        self._bands.add_product(self._posits(a).codes, self._posits(b).codes, exactly, rows.start or 0)
 
     def add(self, terms: PositTensor) -> None:
         """Add terms of shape (..., *shape of the parameter), summed over what leads."""
         self.terms += 1
-        codes = self._posits(terms)
-        flat = self.quires.reshape(1, self.quires.size)
-        ones = np.full((1, codes.size // max(self.quires.size, 1)), self._one, self.quires.format.storage)
-        flat.matmul_add(PositArray(ones, self.quires.format), codes.reshape(-1, self.quires.size))
+        size, fmt = self.parameter.numel(), self.format
+        codes = self._posits(terms).codes.reshape(-1, size)
+        together = max(_TOGETHER // max(size, 1), 1)
+        for start in range(0, len(codes), together):
+            part = codes[start : start + together]
+            if fmt.nbits > 32 or not self._bands.add_values(np.asarray(decode(part, fmt, np.float64))):
+                one = np.full((1, len(part)), 1 << (fmt.nbits - 2), fmt.storage)
+                whole = self._opened().reshape(1, size)
+                whole.matmul_add(PositArray(one, fmt), PositArray(part, fmt))
 
     def add_at(self, index: npt.NDArray[np.int64], terms: PositTensor) -> None:
         """Add row t of `terms`, shape (count, ...), to row ``index[t]`` of the parameter."""
         self.terms += 1
         self._require_exact(terms)
         rows = terms.values().reshape(len(index), -1)
-        add_rows(self.quires, np.ascontiguousarray(index), rows)
+        if not self._bands.add_values(rows, index):
+            add_rows(self._opened(), np.ascontiguousarray(index), rows)
 
     def add_sum_of_products(self, a: PositTensor, b: PositTensor) -> None:
         """Add the elementwise products ``a * b`` of shape (..., *shape of the parameter), summed over what leads."""
         self.terms += 1
-        size, fmt = self.quires.size, self.quires.format
+        size, fmt = self.parameter.numel(), self.format
         if not carries_products(fmt, fmt):
-            flat = self.quires.reshape(size)
+            flat = self._opened().reshape(size)
             for one, other in zip(*(self._posits(x).reshape(-1, size) for x in (a, b)), strict=True):
                 flat.mul_add(one, other)
             return
         self._require_exact(a)
         self._require_exact(b)
         left, right = (np.ascontiguousarray(x.values().reshape(-1, size)) for x in (a, b))
-        first = np.zeros(len(left), np.int64)
         high = (right.view(np.int64) & -(1 << 39)).view(np.float64)  # 14 bits: times 28 bits exact in float64
         for part in (high, right - high):
-            if part.any():
-                add_rows(self.quires.reshape(1, size), first, left * part)
+            if part.any() and not self._bands.add_values(left * part):
+                add_rows(self._opened().reshape(1, size), np.zeros(len(left), np.int64), left * part)
 
     def add_form(
         self,
@@ -99,24 +146,28 @@ class GradientSum:
         self.terms += 1
         if len(factors) == 3:
             self.widen()
-        add_form(self.quires.reshape(len(terms), shape[0], shape[2]), factors, terms, shape)
+        add_form(self._opened().reshape(len(terms), shape[0], shape[2]), factors, terms, shape)
 
     def widen(self) -> None:
         """Make room for products of three factors, once."""
-        self.quires = widened(self.quires)
+        self._quires = widened(self._opened())
 
-    @property
-    def _one(self) -> int:
-        return 1 << (self.quires.format.nbits - 2)
+    def _opened(self) -> QuireArray:
+        """Quires for what the bands do not hold."""
+        if self._quires is None:
+            self._quires = QuireArray(tuple(self.parameter.shape), self.format)
+        return self._quires
 
     def _posits(self, x: PositTensor) -> PositArray:
         self._require_exact(x)
-        fmt = self.quires.format
-        codes = convert_codes(to_numpy(x.codes), x.format, fmt)
-        return PositArray(codes.view(fmt.storage) & fmt.storage.type(fmt.code_mask), fmt)
+        fmt = self.format
+        codes = convert_codes(to_numpy(x.codes), x.format, fmt).view(fmt.storage)
+        if fmt.nbits != 8 * fmt.storage.itemsize:
+            codes = codes & fmt.storage.type(fmt.code_mask)
+        return PositArray(codes, fmt)
 
     def _require_exact(self, x: PositTensor) -> None:
-        fmt = self.quires.format
+        fmt = self.format
         if x.format.nbits > fmt.nbits or (x.format.es, x.format.max_regime) != (fmt.es, fmt.max_regime):
             raise FormatMismatch(f"a gradient in {x.format} cannot be summed exactly in quires of {fmt}")
 

@@ -67,7 +67,7 @@ class Workers:
                 for start in range(0, samples, self.micro_batch):
                     self.sync.arm(start + self.micro_batch >= samples)
                     loss = one_pass(slice(start, start + self.micro_batch))
-                    losses.add(posit_tensor(torch.tensor([loss], dtype=torch.float64), losses.quires.format))
+                    losses.add(posit_tensor(torch.tensor([loss], dtype=torch.float64), losses.format))
         except Exception as caught:
             error = caught
         (total,) = self.sync.close([targets], error)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from posit import Format
+from posit._bands import workspace
 from posit._matmul import matmul_workspace
 from posit._norms import CHUNK
 from posit._patches import BLOCK, NARROW, TOGETHER, Axis, Windows, blocks
@@ -143,6 +144,17 @@ def _convolution_backward(args: tuple[Any, ...], fmt: Format) -> int:
         some = min(k, max(1, BLOCK // max(1, count)))
         held.append(lines + width * some * count + matmul_workspace(outputs, count, some))
     return max(held)
+
+
+def convolution_sums_workspace(args: tuple[Any, ...], fmt: Format) -> int:
+    """Of the weight's gradient that is added to exact sums, some samples at a time."""
+    _, x, weight, _, stride, padding, dilation = args[:7]
+    windows = Windows.of(*_axes(x, weight, stride, padding, dilation))
+    outputs, k = weight.shape[0] // int(args[9]), weight.shape[1] * windows.taps
+    part, rows = next(blocks(x.shape[0], windows, k), (slice(0, 0), slice(0, 0)))
+    count = (part.stop - part.start) * (rows.stop - rows.start) * windows.columns
+    codes: int = fmt.storage.itemsize * count * (k + outputs)
+    return codes + workspace(outputs, count, k)
 
 
 LAYERS: dict[Any, Callable[[tuple[Any, ...], Format], int]] = {

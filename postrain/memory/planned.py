@@ -3,7 +3,7 @@
 Attention of posits stores its probabilities; torch's stores a number for each query, and makes them again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import torch
@@ -12,31 +12,22 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from posit import Format, QuireArray
+from posit import Format
+from posit._bands import LIMBS, workspace
 from posit._matmul import matmul_workspace
-from posit._quire_storage import plane_length
 from posit.torch.ops.scaled import TILE
 from posit.torch.ops.softmax import rows_workspace
 from postrain.memory._account import Case
 from postrain.memory.formulas import posit_workspace
+from postrain.memory.layer_formulas import convolution_sums_workspace
 from postrain.memory.purposes import QUIRES, purpose
+from postrain.modes.reversible import Outer
 from postrain.nn.passage import Passage
 from postrain.recipe import Recipe
 
 _DOUBLE = 8
-_DIGITS = 3  #: of 32 bits, in which the sums of one layer's gradients fit in recorded training; data decide
-_RESTING_TILE = 1 << 18  #: bytes of quires that `posit.torch.resting` works on together
 
 Passing = Callable[[int], None]  #: told of bytes that come and go
-
-
-def quire_bytes(fmt: Format, count: int) -> int:
-    """Of so many quires in an array, whose planes have a least length.
-
-    >>> quire_bytes(Format(16), 10**6) // 10**6
-    72
-    """
-    return 8 * len(QuireArray((0,), fmt)._planes) * plane_length(count)
 
 
 class Values(TorchDispatchMode):
@@ -67,43 +58,56 @@ class PlannedFunctions:
 
     def __init__(self, fmt: Format, passing: Passing) -> None:
         self._fmt, self._passing = fmt, passing
-        self.largest = 0  #: elements of the largest parameter
+        self._rooms: dict[int, Tensor] = {}  # of sums of stem and head
         self.in_sums = False  #: whether gradients of weights go to exact sums
 
     def workspace(self, op: Any, args: tuple[Any, ...], result: Any) -> int:
-        """`posit_workspace` of an operator; gradients of a convolution's weights that go to sums are counted there."""
+        """`posit_workspace` of an operator; gradients of a convolution's weights may go to sums."""
+        if self.in_sums and op is torch.ops.aten.mm.default and args[0].stride(0) < args[0].stride(1):
+            (m, k), n = args[0].shape, args[1].shape[1]  # a linear layer's weight gradient, grad.T @ inputs
+            return workspace(m, k, n)
         if self.in_sums and op is torch.ops.aten.convolution_backward.default:
-            args = (*args[:3], None, *args[4:10], (args[10][0], False, False))
+            rest = (*args[:3], None, *args[4:10], (args[10][0], False, False))
+            sums = convolution_sums_workspace(args, self._fmt)
+            return max(posit_workspace(op, rest, result, self._fmt), sums)
         return posit_workspace(op, args, result, self._fmt)
 
     def __enter__(self) -> Self:
-        self._before = functional.scaled_dot_product_attention, Passage._back
+        self._before = functional.scaled_dot_product_attention, Passage._back, Outer.open, Outer.update
         functional.scaled_dot_product_attention = self._attention  # type: ignore[assignment]
-        planned, run_back = self, Passage._back
+        planned, rooms = self, self._rooms
+        _, run_back, _, run_update = self._before
 
         def back(self: Passage, index: int, parameters: Any, gradients: Any) -> Any:
             rows = list(self.parts())
             planned.in_sums = len(rows) > 1
-            held = planned._resting(parameters, self.halves[0], rows) if planned.in_sums else None
+            held = planned._sums(parameters) if planned.in_sums else None
             found = run_back(self, index, parameters, gradients)
             del held
             planned.in_sums = False
             return found
 
+        def opened(outer: Outer, part: nn.Module) -> None:
+            new = [p for p in part.parameters() if p.requires_grad and id(p) not in rooms]
+            if outer.mode.settings.micro_batch is not None:
+                rooms.update((id(each), planned._sums([each])) for each in new)
+
+        def update(outer: Outer, parameters: Sequence[nn.Parameter]) -> None:
+            for each in parameters:
+                rooms.pop(id(each), None)
+            run_update(outer, parameters)
+
         Passage._back = back  # type: ignore[method-assign]
+        Outer.open, Outer.update = opened, update  # type: ignore[method-assign,assignment]
         return self
 
     def __exit__(self, *error: object) -> None:
-        functional.scaled_dot_product_attention, Passage._back = self._before  # type: ignore[method-assign]
+        functional.scaled_dot_product_attention, Passage._back, Outer.open, Outer.update = self._before  # type: ignore[method-assign]
 
-    def _resting(self, parameters: Any, half: Tensor, rows: list[slice]) -> Tensor:
-        """Digits of exact sums over micro-batches, and the quires and factors that are worked on."""
-        terms = (rows[0].stop - rows[0].start) * (half.numel() // max(half.shape[0], 1))
-        most = _RESTING_TILE // (quire_bytes(self._fmt, 1 << 20) >> 20)
-        elements = min(max(self.largest, *(each.numel() for each in parameters), 0), most)
-        self._passing(quire_bytes(self._fmt, elements) + 2 * _DOUBLE * (elements + terms))
+    def _sums(self, parameters: Any) -> Tensor:
+        """Of exact sums over micro-batches."""
         with purpose(QUIRES):
-            return torch.empty(_DIGITS * sum(each.numel() for each in parameters), dtype=torch.int32)
+            return torch.empty(LIMBS * sum(each.numel() for each in parameters), dtype=torch.float64)
 
     def _attention(
         self,

@@ -87,8 +87,6 @@ def _walk(action: Inference | Training, case: Case) -> Ledger:
             width = fmt.storage.itemsize
             planned = PlannedFunctions(fmt, lambda size: ledger.passing(size))
             ledger = Ledger(lambda tensor: _bytes(tensor, width), planned.workspace, NOT_KEPT)
-            if isinstance(action, Training):
-                planned.largest = max((each.numel() for each in action.work.model.parameters()), default=0)
             stack.enter_context(planned)
         else:
             ledger = Ledger(sizes=lambda tensor: tensor.untyped_storage().nbytes())

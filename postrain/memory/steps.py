@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
+from posit._bands import LIMBS, reading_workspace
 from posit.torch import PositTensor
 from postrain import optim
 from postrain._step import Step
@@ -33,7 +34,7 @@ from postrain.errors import MeasurementError
 from postrain.memory._account import INFERENCE, Case
 from postrain.memory._ledger import Ledger
 from postrain.memory.networks import Workload
-from postrain.memory.planned import PlannedOptimizer, quire_bytes
+from postrain.memory.planned import PlannedOptimizer
 from postrain.memory.purposes import (
     ACTIVATIONS,
     GRADIENTS,
@@ -121,18 +122,15 @@ class Training:
         """Of a walk: gradients go to quires, and are rounded when all are there."""
         assert isinstance(self.optimizer, PlannedOptimizer)
         with purpose(QUIRES):
-            sizes = [quire_bytes(self.optimizer.format, each.numel()) for each in parameters]
-            held = [torch.empty(size, dtype=torch.uint8) for size in sizes]
+            held = [torch.empty(LIMBS * each.numel(), dtype=torch.float64) for each in parameters]
         hooks = [each.register_post_accumulate_grad_hook(_drop) for each in parameters]
         self.step(self.number, self.samples, self.work.inputs, self.work.targets, count=False)
         for hook in hooks:
             hook.remove()
-        largest = max((each.numel() for each in parameters), default=0)
-        carried = quire_bytes(self.optimizer.format, largest) + 8 * largest  # of one parameter, and its codes
-        torch.empty(carried, dtype=torch.uint8)
-        with purpose(GRADIENTS):
-            for each in parameters:
+        for each in parameters:
+            with purpose(GRADIENTS):
                 each.grad = torch.empty(each.shape)
+            torch.empty(reading_workspace(each.numel()), dtype=torch.uint8)
         del held
         self.optimizer.step()
 

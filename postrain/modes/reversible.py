@@ -1,7 +1,7 @@
 """Mode `reversible`: a stack is run back block by block, each updated and its gradients freed before the next."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from posit.torch import PositTensor, phase
+from posit.torch.accumulation import GradientSum, into
 from posit.torch.ops.dropout import KeyedCalls, dropout_keys
-from posit.torch.resting import RestingSum, adding_to, resting_sums
 from postrain.accumulate import widest
 from postrain.errors import AccumulationError, ModeError
+from postrain.memory.purposes import QUIRES, purpose
 from postrain.modes._base import OwnUpdate, entered
 from postrain.nn import ReversibleStack
 from postrain.nn.passage import Passage, gradients_of, joined, parts
@@ -86,7 +87,7 @@ class Reversible(OwnUpdate):
             in_micro_batches(stack, self.settings.micro_batch),
         ):
             stack.require_deterministic()
-            outer = _Outer(self, y.numel() if self.settings.micro_batch is not None else 1)
+            outer = Outer(self, y.numel() if self.settings.micro_batch is not None else 1)
             calls = KeyedCalls.now()
             passage = through_stem(stem, stack, x, self.settings.micro_batch, record=True)
             passage.divisor = outer.divisor if passage.kind.format is not None else 1
@@ -104,12 +105,13 @@ class Reversible(OwnUpdate):
         step_part(self.optimizer, parameters)
 
     def _head(
-        self, outer: "_Outer", passage: Passage, y: Tensor, number: int, x: Tensor
+        self, outer: "Outer", passage: Passage, y: Tensor, number: int, x: Tensor
     ) -> tuple[float, tuple[Tensor, Tensor]]:
         """The loss per target, and the gradient of what leaves the stack."""
         total, halves = 0.0, None
+        outer.open(self.parts.head)
         for rows in parts(len(y), self.settings.micro_batch):
-            with torch.enable_grad(), adding_to(outer.sums):
+            with torch.enable_grad(), outer.adding():
                 h = passage.leave(rows).requires_grad_()
                 loss = self.loss(self.parts.head(h), y[rows])
                 self.require_number(loss, number, lambda: self.model(x))
@@ -127,7 +129,7 @@ class Reversible(OwnUpdate):
 
     def _stem(
         self,
-        outer: "_Outer",
+        outer: "Outer",
         passage: Passage,
         x: Tensor,
         gradients: tuple[Tensor, Tensor],
@@ -135,30 +137,39 @@ class Reversible(OwnUpdate):
     ) -> None:
         if not any(each.requires_grad for each in self.parts.stem.parameters()):
             return
+        outer.open(self.parts.stem)
         for rows in parts(len(x), self.settings.micro_batch):
-            with torch.enable_grad(), adding_to(outer.sums), calls.part(rows) if calls else nullcontext():
+            with torch.enable_grad(), outer.adding(), calls.part(rows) if calls else nullcontext():
                 h = self.parts.stem(x[rows])
             first, second = (half[rows] for half in gradients)
             outer.gradients(self.parts.stem, h, [], 1.0, joined(passage, (first, second)))
             del h
 
 
-class _Outer:
+class Outer:
     """Gradients of stem and head, exact over micro-batches."""
 
     def __init__(self, mode: Reversible, divisor: int) -> None:
         self.mode, self.divisor = mode, divisor
-        stem, head = (
-            [p for p in part.parameters() if p.requires_grad] for part in (mode.parts.stem, mode.parts.head)
-        )
-        self.in_stem = {id(each) for each in stem}
-        own = {id(each): each for each in (*stem, *head)}
-        posits = [each for each in own.values() if isinstance(each, PositTensor)]
-        self.sums: dict[int, RestingSum] = {}
-        if mode.settings.micro_batch is not None and posits:
-            with resting_sums(posits, widest(posits)) as made:
-                self.sums = {id(each.parameter): each for each in made}
+        own = [*mode.parts.stem.parameters(), *mode.parts.head.parameters()]
+        self.in_stem = {id(each) for each in mode.parts.stem.parameters()}
+        self.sums: dict[int, GradientSum] = {}
+        posits = [each for each in own if isinstance(each, PositTensor) and each.requires_grad]
+        self.format = widest(posits) if posits else None
         self.share = divisor if not posits else 1  # of float32 losses, which are divided at once
+
+    def open(self, part: nn.Module) -> None:
+        """Make sums for the parameters of stem or head, if there are micro-batches."""
+        if self.format is None or self.mode.settings.micro_batch is None:
+            return
+        with purpose(QUIRES):
+            for each in part.parameters():
+                if each.requires_grad and isinstance(each, PositTensor) and id(each) not in self.sums:
+                    self.sums[id(each)] = GradientSum(each, self.format)
+
+    def adding(self) -> AbstractContextManager[None]:
+        """Let operators add to the sums; with none of them nothing changes."""
+        return into(self.sums.values()) if self.sums else nullcontext()
 
     def gradients(
         self, part: nn.Module, result: Tensor, inputs: list[Tensor], factor: float, grad: Tensor | None = None

@@ -13,13 +13,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from posit.formats import Format
 from posit.torch import PositTensor, phase
-from posit.torch.accumulation import active
+from posit.torch.accumulation import GradientSum, active, into
 from posit.torch.ops.dropout import KeyedCalls
-from posit.torch.resting import RestingSum, resting_sums
 from posit.torch.tensor import Outcome
 from postrain.accumulate import widest
 from postrain.errors import AccumulationError, InversionError, ModeError, NaRError, StreamOverflow
-from postrain.memory.purposes import STREAM, purpose
+from postrain.memory.purposes import QUIRES, STREAM, purpose
 from postrain.nn.stream import FixedPoint, Kind, Unrepresentable
 
 Parameters = Sequence[nn.Parameter]
@@ -200,7 +199,10 @@ class Passage:
         if not exact or active() or self.kind.format is None:
             return self._one_after_the_other(index, parameters, gradients, parts)
         posits = [each for each in parameters if isinstance(each, PositTensor)]
-        with resting_sums(posits, widest(posits)) as sums:
+        with purpose(QUIRES):
+            fmt = widest(posits)
+            sums = [GradientSum(each, fmt or each.format) for each in posits]
+        with into(sums):
             rounded = self._one_after_the_other(index, parameters, gradients, parts)
         self._refuse_rounded(index, parameters, rounded)
         by_id = {id(each.parameter): each for each in sums if each.terms}
@@ -286,7 +288,7 @@ def _add_gradient(held: Tensor, grad: Tensor, kind: Kind) -> None:
     held.copy_(Outcome(form, kind.policy).cast(total).codes)
 
 
-def _taken(sums: dict[int, RestingSum], parameter: nn.Parameter, divisor: int) -> Tensor | None:
+def _taken(sums: dict[int, GradientSum], parameter: nn.Parameter, divisor: int) -> Tensor | None:
     """The rounded gradient of a parameter, whose sum is given up."""
     found = sums.pop(id(parameter), None)
     return None if found is None else found.gradient(divisor)

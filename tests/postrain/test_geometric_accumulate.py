@@ -27,7 +27,6 @@ from posit._quire_forms import add_form, widened
 from posit.errors import QuireError
 from posit.reference import exact
 from posit.torch import GradientSum, PositTensor, gradient_sums, posit_tensor
-from posit.torch.resting import resting_sums
 from postrain._train import digest
 from postrain.accumulate import accumulate
 from postrain.convert import convert
@@ -111,19 +110,6 @@ def test_the_split_of_a_batch_changes_no_bit(recipe: Recipe) -> None:
         loss(model, slice(None)).backward()
         plain = codes(model)
         assert {name for name in plain if plain[name] != found[0][name]} <= {"norm.weight"}
-
-
-def test_sums_at_rest_are_the_same() -> None:
-    model = convert(Network(), "posit16")
-    with accumulate(model) as whole:
-        loss(model, slice(None)).backward()
-    wanted = codes(model)
-    with resting_sums([each.parameter for each in whole.sums], posit16) as resting:
-        for part in parts([6, 5]):
-            loss(model, part).backward()
-    for each in resting:
-        name = whole.names[id(each.parameter)]
-        assert each.gradient().codes.reshape(-1).tolist() == wanted[name], name
 
 
 @pytest.mark.parametrize("kind", ["weighted", "connected"])

@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from posit import posit16
+from posit import PositArray, QuireArray, posit16
 from posit.reference import exact
 from posit.torch import GradientSum, PositTensor, dropout_keys, posit_tensor
-from posit.torch.resting import RestingSum
 from postrain.convert import convert, to_float
 from postrain.errors import InversionError, ModeError, NaRError, RecipeError, StreamOverflow
 from postrain.models.reversible import GeometricBlock
@@ -214,32 +213,41 @@ def test_what_is_refused() -> None:
         loss.backward()
 
 
-def test_sums_at_rest_are_the_same_sums() -> None:
+def test_sums_are_those_of_quires() -> None:
     generator = torch.Generator().manual_seed(5)
 
     def drawn(*shape: int, scale: float = 1.0) -> PositTensor:
         spread = torch.exp2(torch.randint(-20, 20, shape, generator=generator).float())
         return posit_tensor(torch.randn(shape, generator=generator) * spread * scale, posit16)
 
-    parameter = posit_tensor(torch.zeros(700, 6), posit16)  # more than one tile
-    sums = GradientSum(parameter, posit16), RestingSum(parameter, posit16)
+    parameter = posit_tensor(torch.zeros(70, 6), posit16)
+    total, quires = GradientSum(parameter, posit16), QuireArray((70, 6), posit16)
     for scale in (1.0, 1e-6, 1e6):
-        a, b, terms = drawn(700, 9, scale=scale), drawn(9, 6), drawn(3, 700, 6)
-        part, rows = drawn(300, 9), drawn(2, 6)
-        for each in sums:
-            each.add_product(a, b)
-            each.add_product(part, b, rows=slice(350, 650))
-            each.add(terms)
-            each.add_sum_of_products(terms, terms)
-            each.add_at(torch.tensor([699, 3]).numpy(), rows)
-    wanted = sums[0].quires.to_posit().codes.astype("int16")
-    assert (sums[1].gradient().codes.numpy() == wanted).all()
-    assert sums[1].nbytes < sums[0].quires.nbytes / 2
+        a, b, terms = drawn(70, 9, scale=scale), drawn(9, 6), drawn(3, 70, 6)
+        part, rows = drawn(30, 9), drawn(2, 6)
+        total.add_product(a, b)
+        total.add_product(part, b, rows=slice(35, 65))
+        total.add(terms)
+        total.add_sum_of_products(terms, terms)
+        total.add_at(torch.tensor([69, 3]).numpy(), rows)
+        quires.matmul_add(array_of(a), array_of(b))
+        quires[35:65].matmul_add(array_of(part), array_of(b))
+        for each in array_of(terms):
+            quires.add(each)
+            quires.mul_add(each, each)
+        quires[69].add(array_of(rows)[0])
+        quires[3].add(array_of(rows)[1])
+    assert (total.gradient().codes.numpy() == quires.to_posit().codes.astype("int16")).all()
+    assert total.nbytes < quires.nbytes / 2
     nar = PositTensor(torch.full((1, 9), -(2**15), dtype=torch.int16), posit16)
-    sums[1].add_product(nar, b, rows=slice(20, 21))
-    sums[1].add(terms)
-    assert (sums[1].gradient().codes[20] == -(2**15)).all()
-    assert not (sums[1].gradient().codes[21] == -(2**15)).any()
+    total.add_product(nar, b, rows=slice(20, 21))
+    total.add(terms)
+    assert (total.gradient().codes[20] == -(2**15)).all()
+    assert not (total.gradient().codes[21] == -(2**15)).any()
+
+
+def array_of(x: PositTensor) -> PositArray:
+    return PositArray(x.codes.numpy().view("uint16"), x.format)
 
 
 def test_a_convolution_keeps_no_frame_and_so_no_tensor_alive() -> None:
