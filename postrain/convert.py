@@ -210,10 +210,11 @@ class _Enter(_Hook):
         return pytree.tree_map(self.moved, (args, kwargs))
 
 
-class _Round(_Enter):
+class RoundInputs(_Enter):
     """Forward pre-hook of the whole model, with keywords: rounds floating-point inputs to activations."""
 
     def moved(self, x: Any) -> Any:
+        """An input, as a posit if it is floating-point."""
         if not isinstance(x, torch.Tensor) or isinstance(x, PositTensor) or not x.is_floating_point():
             return x
         if x.requires_grad and torch.is_grad_enabled():
@@ -238,7 +239,7 @@ def _connect(model: nn.Module, recipe: Recipe, recipes: dict[str, Recipe]) -> No
         if recipes[name].policy != around and not isinstance(module, _LISTS):
             module.register_forward_pre_hook(_Enter(recipes[name].policy), with_kwargs=True, prepend=True)
             module.register_forward_hook(_Leave(around))
-    model.register_forward_pre_hook(_Round(recipe.policy), with_kwargs=True, prepend=True)
+    model.register_forward_pre_hook(RoundInputs(recipe.policy), with_kwargs=True, prepend=True)
     root: Any = model
     root.posit_recipe = recipe
 

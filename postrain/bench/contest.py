@@ -63,6 +63,15 @@ class Row:
     gigabytes_per_second: float | None = None  #: of the peer, where that is a copy
 
 
+@dataclass(frozen=True)
+class Measured:
+    """All that one run of a bench found."""
+
+    machine: dict[str, str]
+    repeats: int
+    rows: list[Row]
+
+
 def set_threads(count: int) -> None:
     """Posit's threads and torch's."""
     import torch

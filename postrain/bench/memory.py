@@ -9,7 +9,7 @@ from torch import Tensor
 
 import posit
 from postrain._train import digest, rounded
-from postrain.bench.contest import Contest, Peer, Row, compete, set_threads
+from postrain.bench.contest import Contest, Measured, Peer, Row, compete, set_threads
 from postrain.bench.numbers_machine import machine
 from postrain.convert import convert
 from postrain.errors import MeasurementError
@@ -22,15 +22,6 @@ from postrain.recipe import Recipe
 
 _FORMAT, _PROVED = "posit16", 2  # steps
 FUSED, CHECKPOINTED, REVERSIBLE = 1.2, 1.5, 1.8  #: times the time of `reverse`: what was promised
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What `measure_memory` found."""
-
-    machine: dict[str, str]
-    repeats: int
-    rows: list[Row]
 
 
 @dataclass(frozen=True)
@@ -90,6 +81,7 @@ class _Pairing:
 def networks() -> Iterator[Network]:
     """What is timed."""
     yield Network("mlp", depth=8, width=128, batch=512, micro_batch=128)
+    yield Network("mlp", depth=4, width=512, batch=1024, micro_batch=256)
     yield Network("cnn", depth=8, width=32, batch=64, micro_batch=16)
     yield Network("transformer", depth=4, width=64, batch=16, micro_batch=4)
 

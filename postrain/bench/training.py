@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import posit
 from postrain._train import digest, rounded, train_step
-from postrain.bench.contest import Contest, Peer, Row, compete, set_threads
+from postrain.bench.contest import Contest, Measured, Peer, Row, compete, set_threads
 from postrain.bench.numbers_machine import machine
 from postrain.bench.training_peers import NumpyMlp, simulated_training
 from postrain.convert import convert
@@ -23,15 +23,6 @@ from postrain.tasks import mlp
 
 _SIZES, _BATCH = (784, 512, 256, 10), 128
 _SYMBOLS, _CONTEXT, _SEQUENCES = 65, 64, 12
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What `measure_training` found."""
-
-    machine: dict[str, str]
-    repeats: int
-    rows: list[Row]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from postrain.models.texts import _Attention
+from postrain.models.texts import Attention
 from postrain.nn import ReversibleStack
 
 
@@ -131,7 +131,7 @@ def reversible_transformer(
 
     def blocks() -> Iterable[nn.Module]:
         for _ in range(depth):
-            yield nn.Sequential(nn.LayerNorm(half, bias=False), _Attention(half, heads, dropout))
+            yield nn.Sequential(nn.LayerNorm(half, bias=False), Attention(half, heads, dropout))
             yield nn.Sequential(
                 nn.LayerNorm(half, bias=False),
                 nn.Linear(half, 4 * half, bias=False),

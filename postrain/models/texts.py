@@ -7,8 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class _Attention(nn.Module):
-    """Causal self-attention."""
+class Attention(nn.Module):
+    """Causal self-attention: a symbol sees itself and those before it.
+
+    Args:
+        width: Features.
+        heads: Among which they are divided.
+        dropout: Of probabilities, and of what is returned.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -18,6 +24,7 @@ class _Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of the same shape (batch, length, width)."""
         batch, length, width = x.shape
         parts = self.inward(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         rate = self.rate if self.training else 0.0
@@ -34,7 +41,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, bias=False)
-        self.attention = _Attention(width, heads, dropout)
+        self.attention = Attention(width, heads, dropout)
         self.norm2 = nn.LayerNorm(width, bias=False)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width, bias=False),

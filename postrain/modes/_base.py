@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from postrain._step import StepResult
-from postrain.convert import _Round
+from postrain.convert import RoundInputs
 from postrain.counters import Counts, nars, origin_of_nar
 from postrain.errors import ModeError, NaRError
 from postrain.nn.passage import at_step
@@ -127,7 +127,7 @@ class OwnUpdate:
 def entered(model: nn.Module, x: Tensor) -> Tensor:
     """Inputs as a converted model hands them to its modules, where these are called one by one."""
     for hook in model._forward_pre_hooks.values():
-        if isinstance(hook, _Round):
+        if isinstance(hook, RoundInputs):
             x = hook.moved(x)
     return x
 

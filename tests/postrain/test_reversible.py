@@ -16,7 +16,7 @@ from posit.torch import GradientSum, PositTensor, dropout_keys, posit_tensor
 from postrain.convert import convert, to_float
 from postrain.errors import InversionError, ModeError, NaRError, RecipeError, StreamOverflow
 from postrain.models.reversible import GeometricBlock
-from postrain.models.texts import _Attention
+from postrain.models.texts import Attention
 from postrain.nn import FixedPoint, ReversibleStack
 from postrain.nn.passage import at_step
 from postrain.nn.stream import Kind, Unrepresentable
@@ -38,7 +38,7 @@ def convolution() -> nn.Module:
 
 
 def attention() -> nn.Module:
-    return nn.Sequential(nn.LayerNorm(HALF), _Attention(HALF, 2, 0.0))
+    return nn.Sequential(nn.LayerNorm(HALF), Attention(HALF, 2, 0.0))
 
 
 def geometric() -> nn.Module:
