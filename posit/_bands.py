@@ -16,6 +16,7 @@ than 2**53 units.  Limbs are added above or below where that does not suffice.
 """
 
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -148,9 +149,9 @@ class Bands:
     def __init__(self, size: int, fmt: Format) -> None:
         self.size, self.format = size, fmt
         self._layout: QuireLayout = layout(fmt)
-        self._limbs: Floats = _buffers.zeros((LIMBS, size))
+        self._context = copy_context()  # whoever counts memory learns what the limbs are for
+        self._limbs: Floats = np.empty((0, size))
         self._base = 0  # limb 0 is a multiple of 2**base
-        self._fresh = True  # nothing but zeros was added
         self._bound = 0.0  # of all magnitudes
         self._adds = 0  # since the last carry
         self._products = 0
@@ -215,7 +216,7 @@ class Bands:
     def rounded(self, divisor: int, fmt: Format) -> Codes:
         """Signed codes of the sums over a whole number, each rounded once."""
         codes = _buffers.zeros(self.size, signed_storage(fmt))
-        if self._fresh:
+        if not len(self._limbs):
             return codes
         self._carry()
         for start in range(0, self.size, _CHUNK):
@@ -223,18 +224,27 @@ class Bands:
             codes[part] = self._chunk(self._limbs[:, part], divisor, fmt)
         return codes
 
+    def in_quires(self, start: int, stop: int) -> QuireArray:
+        """Some of the sums, in quires of their own."""
+        quires = QuireArray(stop - start, self.format)
+        self._add_to(quires, start)
+        return quires
+
     def move_to(self, quires: QuireArray) -> None:
         """Add the sums to quires of the same format, flat, and let them be 0 here."""
-        storage, planes = quires._storage, quires._planes[:, None, :]
-        for limb in () if self._fresh else self._limbs:
-            storage.reserve(1)
-            one, rows, columns = np.zeros(1), np.zeros(1, np.int64), np.arange(self.size)
-            quire_products.add_matrix(
-                limb[None], rows, columns, one, np.zeros(self.size), True, planes, storage.layout.lsb
-            )
-        storage.load(self._products)
-        self._limbs, self._fresh = np.empty((0, self.size)), True
+        self._add_to(quires, 0)
+        self._limbs = np.empty((0, self.size))
         self._bound, self._products = 0.0, 0
+
+    def _add_to(self, quires: QuireArray, start: int) -> None:
+        storage, planes = quires._storage, quires._planes[:, None, :]
+        size = quires.size
+        one, row, columns, spans = np.zeros(1), np.zeros(1, np.int64), np.arange(size), np.zeros(size)
+        for limb in self._limbs:
+            storage.reserve(1)
+            part = limb[None, start : start + size]
+            quire_products.add_matrix(part, row, columns, one, spans, True, planes, storage.layout.lsb)
+        storage.load(self._products)
 
     def _add(self, left: _Factor, right: _Factor, row: int) -> bool:
         if left.top == -1022 or right.top == -1022:
@@ -271,8 +281,7 @@ class Bands:
         """Make the limbs fit for multiples of 2**low whose magnitudes sum up to `bound`; False where they cannot be."""
         total = self._bound + bound
         top, count = frexp(total)[1], len(self._limbs)
-        if self._fresh:
-            count = 0
+        if not count:
             above = max(-(-(top - low + _SLACK - kernels.TOP) // kernels.WIDTH) + 1, LIMBS)
             spare = kernels.TOP + kernels.WIDTH * (above - 1) - (top - low)
             base, below = max(low - spare // 2, self._layout.lsb), 0
@@ -283,12 +292,12 @@ class Bands:
             above = max(-(-(top - held) // kernels.WIDTH), 0)
         if base + kernels.WIDTH * (below + count + above) > _HIGHEST:
             return False
-        if below + count + above != len(self._limbs):
-            limbs = _buffers.zeros((below + count + above, self.size))
-            limbs[below : below + count] = self._limbs[:count]
+        if below or above:
+            limbs = self._context.run(_buffers.zeros, (below + count + above, self.size))
+            limbs[below : below + count] = self._limbs
             self._limbs, self._base = limbs, base
             self._carry()
-        self._base, self._bound, self._fresh = base, total, False
+        self._bound = total
         return True
 
     def _reserve(self, adds: int) -> None:
