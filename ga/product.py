@@ -68,6 +68,7 @@ def product(x: Tensor, y: Tensor, plan: Plan) -> Tensor:
     return out
 
 
+@overridable
 def sandwich(x: Tensor, y: Tensor, inner: Plan, outer: Plan) -> Tensor:
     r"""The sandwich x y ~x of planes: two products, which one kernel computes where only values are asked.
 

@@ -18,6 +18,7 @@ from posit.torch._settle import on_its_grid, settle
 from posit.torch.scaling import Grid
 from posit.torch.tensor import convert_codes, to_numpy
 from postrain.errors import RecipeError
+from postrain.optim._increment import Increment
 from postrain.recipe import Recipe
 
 NORMS: tuple[type[nn.Module], ...] = (
@@ -44,8 +45,8 @@ def convert(model: Model, recipe: Recipe | str) -> Model:
     A model that was converted before is left alone where the formats agree; elsewhere values are rounded once more,
     from the posits they are.
 
-    Layers of `ga.nn` are converted like any other; `postrain.geometric` says what they round.  Parameters that are more
-    than their numbers, `ga.VersorParameter` and `ga.MultivectorParameter`, are refused.
+    Layers of `ga.nn` are converted like any other; `postrain.geometric` says what they round.  A `ga.VersorParameter`
+    becomes a `postrain.versors.PositVersor`, which stays on its group; a `ga.MultivectorParameter` is refused.
 
     Args:
         model: Any module whose operators have posit rules.
@@ -56,7 +57,7 @@ def convert(model: Model, recipe: Recipe | str) -> Model:
 
     Raises:
         RecipeError: a parameter lies on the meta device or another one than the CPU, is no float32 or posit tensor,
-            is shared by modules whose formats differ, or is a versor or a multivector by type.
+            is shared by modules whose formats differ, or is a multivector by type.
         posit.errors.NonFiniteError: a parameter holds NaN or an infinity.
 
     >>> model = convert(nn.Linear(2, 1), "posit16")
@@ -75,8 +76,10 @@ def convert(model: Model, recipe: Recipe | str) -> Model:
     recipes = {name: recipe.for_module(name) for name, _ in model.named_modules()}
     planned = _plan(model, recipes)
     made = {key: _rounded(*each) for key, each in planned.items()}
-    for _, group, name, tensor in _tensors(model):
+    for prefix, group, name, tensor in _tensors(model):
         group[name] = made[id(tensor)]
+        if isinstance(group[name], Increment):
+            group[name].watch(model.get_submodule(prefix))
     _connect(model, recipe, recipes)
     return model
 
@@ -99,9 +102,7 @@ def to_float(model: Model) -> Model:
     for _, group, name, tensor in _tensors(model):
         if isinstance(tensor, PositTensor):
             if id(tensor) not in made:
-                real = tensor.to_float()
-                is_parameter = isinstance(tensor, nn.Parameter)
-                made[id(tensor)] = nn.Parameter(real, tensor.requires_grad) if is_parameter else real
+                made[id(tensor)] = _as_float(tensor)
             group[name] = made[id(tensor)]
     _disconnect(model)
     return model
@@ -144,19 +145,17 @@ def _plan(model: nn.Module, recipes: dict[str, Recipe]) -> _Tensors:
     return planned
 
 
-_TYPED = {
-    "VersorParameter": "a versor, which its updates move along its group in float32: train the module as it is and "
-    "convert the others, or register its planes as a buffer, `versor.multivector.planes`, to run it in posits",
-    "MultivectorParameter": "a multivector by type: keep its planes in an nn.Parameter, and its layout beside it "
-    "(`Multivector(self.planes, self.layout)` in forward), and convert that",
-}
+def _of_ga(tensor: torch.Tensor, name: str) -> bool:
+    return type(tensor).__name__ == name and type(tensor).__module__.startswith("ga.")
 
 
 def _refuse_typed(name: str, tensor: torch.Tensor) -> None:
     """Raise where a parameter is more than its numbers, which is all that posits keep of it."""
-    reason = _TYPED.get(type(tensor).__name__) if type(tensor).__module__.startswith("ga.") else None
-    if reason is not None:
-        raise RecipeError(f"cannot convert {name}: it is {reason}")
+    if _of_ga(tensor, "MultivectorParameter"):
+        raise RecipeError(
+            f"cannot convert {name}: it is a multivector by type: keep its planes in an nn.Parameter, and its layout "
+            "beside it (`Multivector(self.planes, self.layout)` in forward), and convert that"
+        )
 
 
 def _in_norm_format(recipe: Recipe) -> Recipe:
@@ -165,9 +164,13 @@ def _in_norm_format(recipe: Recipe) -> Recipe:
 
 def _rounded(name: str, recipe: Recipe, tensor: torch.Tensor, grid: Grid | None) -> Any:
     fmt, policy = grid.held if grid else recipe.format, recipe.policy
+    if isinstance(tensor, Increment):
+        return tensor.reformat_(fmt, policy)
     if isinstance(tensor, PositTensor):
         return on_its_grid(_reformatted(tensor, fmt, policy), grid)
     try:
+        if _of_ga(tensor, "VersorParameter"):
+            return importlib.import_module("postrain.versors").PositVersor.of(tensor, fmt, policy)
         rounded = posit_tensor(tensor.detach(), fmt)
     except NonFiniteError as error:
         raise NonFiniteError(f"{name}: {error}") from error
@@ -175,6 +178,15 @@ def _rounded(name: str, recipe: Recipe, tensor: torch.Tensor, grid: Grid | None)
     if isinstance(tensor, nn.Parameter):
         return on_its_grid(nn.Parameter(own, requires_grad=tensor.requires_grad), grid)
     return own
+
+
+def _as_float(tensor: PositTensor) -> torch.Tensor:
+    """A parameter or buffer in float32 again."""
+    if isinstance(tensor, Increment):
+        parameter: torch.Tensor = tensor.to_parameter()
+        return parameter
+    real = tensor.to_float()
+    return nn.Parameter(real, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else real
 
 
 def _reformatted(tensor: PositTensor, fmt: Format, policy: Policy) -> PositTensor:

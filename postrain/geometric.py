@@ -277,4 +277,5 @@ class GeometricObservation(Observed):
         return tuple(at % size for at, size in zip(place, factor.codes.shape[1:], strict=True))
 
 
-import postrain._geometric_layers  # noqa: E402, F401  (needs the functions above)
+import postrain._geometric_layers  # noqa: E402
+import postrain._sandwich  # noqa: E402, F401  (they need the functions above)

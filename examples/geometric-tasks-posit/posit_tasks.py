@@ -4,7 +4,7 @@
 two vectors under O(5), and where charged particles will be.  In posit16 weights, activations, gradients and moments
 are posits, every product of multivectors an exact sum rounded once.
 
-Writes ``results.json`` beside this file, or into ``--out``.
+Writes ``results.json`` beside this file, or into ``--out``, after each run; runs of others that are there are kept.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,9 @@ TASKS = (
 )
 
 
+RECIPES = ("float32", "posit16")
+
+
 @dataclass(frozen=True)
 class Run:
     """A test error."""
@@ -182,19 +186,19 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=[task.name for task in TASKS])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    runs = [
-        train(task, recipe, seed, task.steps // options.shorter)
-        for task in TASKS
-        if task.name in options.tasks
-        for seed in range(options.seeds)
-        for recipe in ("float32", "posit16")
-    ]
+    store = options.out / "results.json"
+    runs = [Run(**row) for row in json.loads(store.read_text())] if store.exists() else []
     for task in TASKS:
-        for recipe in ("float32", "posit16"):
+        for seed, recipe in product(range(options.seeds if task.name in options.tasks else 0), RECIPES):
+            run = train(task, recipe, seed, task.steps // options.shorter)
+            same = (task.name, recipe, seed)
+            runs = [r for r in runs if (r.task, r.recipe, r.seed) != same] + [run]
+            store.write_text(json.dumps([asdict(r) for r in runs], indent=1) + "\n")
+    for task in TASKS:
+        for recipe in RECIPES:
             errors = [run.test_error for run in runs if (run.task, run.recipe) == (task.name, recipe)]
             if errors:
                 print(f"{task.name:20} {recipe:8} median test error {statistics.median(errors):.4g}")
-    (options.out / "results.json").write_text(json.dumps([asdict(run) for run in runs], indent=1) + "\n")
 
 
 if __name__ == "__main__":

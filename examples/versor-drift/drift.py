@@ -2,7 +2,8 @@
 
 A versor R has to move random vectors as a target does, which is seen with noise and jumps to another versor every 300
 steps.  Compared are free coefficients and :class:`ga.VersorParameter` with either of its metrics: how far R ~R is from
-1, and how well R follows.  Runs are spread over ``--workers`` processes; seeds and problems run side by side.
+1, and how well R follows.  With ``--numbers posit32`` or ``posit16`` the versor, what is computed with it, gradients
+and moments are posits.  Runs are spread over ``--workers`` processes; seeds and problems run side by side.
 
 Writes ``results.json`` and ``figure.png`` beside this file, or into ``--out``; runs that are there already are kept.
 """
@@ -18,19 +19,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor, nn
 
+import posit
+import postrain
+import postrain.optim
 from ga import (
     CGA3,
     PGA3,
     STA,
     VGA3,
     Algebra,
+    Layout,
     Multivector,
     MultivectorParameter,
     VersorParameter,
     exp,
     versor_error,
 )
+from posit.torch import PositTensor, posit_tensor
 
 ALGEBRAS = {
     "rotor": (VGA3, 2.0),
@@ -41,7 +48,12 @@ ALGEBRAS = {
 """Algebra, and length of the bivector (of its coefficients) whose exponential is a target."""
 METHODS = ("free coefficients", "metric bivector", "metric versor", "metric action")
 PROBLEMS, POINTS, NOISE = 16, 16, 0.05
-COLOURS = ("#d55e00", "#cc79a7", "#0072b2", "#009e73")
+NUMBERS = ("float32", "float64", "posit32", "posit16")
+LINES = tuple(
+    (method, number) for method in METHODS for number in NUMBERS if "metric" in method or "float" in number
+)
+"""What can be run: free coefficients are not converted to posits."""
+LIMITS = (5e-5, 5e-7)  #: of the drift, in float32 and in posit32
 LOOK = 10  # the drift is measured every so many steps
 
 
@@ -53,7 +65,7 @@ class Run:
     method: str
     learning_rate: float
     steps: int
-    dtype: str
+    number: str  #: what versor, gradients and moments are held in
     drift_median: list[float]  #: of the largest coefficient of R ~R - 1 in all steps looked at
     drift_worst: float
     loss_median: list[float]  #: of the mean loss over all steps
@@ -75,56 +87,85 @@ def targets(algebra: Algebra, size: float, generators: list[torch.Generator]) ->
     return exp(algebra.bivector(size * b / b.norm(dim=-1, keepdim=True)))
 
 
-def parameter(method: str, start: Multivector) -> MultivectorParameter | VersorParameter:
-    """The parameter that a method trains, which starts at 1."""
-    if method == "free coefficients":
-        return MultivectorParameter(start.unconstrained())
-    return VersorParameter(start, metric=method.removeprefix("metric "))
+class Moving(nn.Module):
+    """Points moved by what a method trains, which starts at 1."""
+
+    def __init__(self, method: str, start: Multivector) -> None:
+        super().__init__()
+        self.points = Layout.of_grades(start.algebra, 1)
+        self.by: MultivectorParameter | VersorParameter
+        if method == "free coefficients":
+            self.by = MultivectorParameter(start.unconstrained())
+        else:
+            self.by = VersorParameter(start, metric=method.removeprefix("metric "))
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Planes of points to those of the moved points, without what leaves grade 1."""
+        moved: Tensor = (self.by.multivector >> Multivector(planes, self.points)).grade(1).planes
+        return moved
+
+    def drift(self) -> Tensor:
+        """Largest coefficient of R ~R - 1 of each problem, formed in float64 from what is held."""
+        mv = self.by.multivector.detach()
+        planes = mv.planes.to_float(torch.float64) if isinstance(mv.planes, PositTensor) else mv.planes
+        return versor_error(Multivector(planes.double(), mv.layout, mv.constraint))
 
 
-def follow(versor: str, method: str, lr: float, steps: int, jump: int, dtype: str, seeds: int) -> Run:
+def follow(versor: str, method: str, number: str, lr: float, steps: int, jump: int, seeds: int) -> Run:
     """One run."""
     began = time.perf_counter()
     algebra, size = ALGEBRAS[versor]
-    kind = getattr(torch, dtype)
+    posits = number.startswith("posit")
+    kind = torch.float32 if posits else getattr(torch, number)
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
     one = targets(algebra, 0.0, [torch.Generator()] * seeds)
-    p = parameter(method, (one * 1.0).as_rotor().to(kind))
-    optimizer = torch.optim.Adam([p], lr=lr)
+    model = Moving(method, (one * 1.0).as_rotor().to(kind))
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    if posits:
+        postrain.convert(model, number)
+        optimizer = postrain.optim.Adam(model.named_parameters(), lr=lr)
     drifts, losses = [], []
     for step in range(steps):
         if step % jump == 0:
             target = targets(algebra, size, generators).to(kind)
         x = algebra.vector(normal(generators, POINTS, algebra.n).to(kind).transpose(0, 1))
-        seen = (target >> x).coefficients
-        seen = seen + NOISE * normal(generators, POINTS, algebra.n).to(kind).transpose(0, 1)
-        loss = ((p.multivector >> x).grade(1).coefficients - seen).square().mean((0, 2))
+        seen = (target >> x).planes + NOISE * normal(generators, POINTS, algebra.n).to(kind).permute(2, 1, 0)
+        missing = model(x.planes) - (like(posit_tensor(seen, number), model) if posits else seen)
+        loss = (missing * missing).mean((0, 1))
         optimizer.zero_grad()
         torch.autograd.backward(loss.sum())
         optimizer.step()
         if step % LOOK == LOOK - 1:
-            drifts.append(versor_error(p.multivector.detach()))
-        losses.append(loss.detach())
-    drift, found = torch.stack(drifts), torch.stack(losses)
-    late = found.unflatten(0, (-1, jump))[:, jump * 3 // 4 :].mean((0, 1))
+            drifts.append(model.drift())
+        found = loss.detach()
+        losses.append(found.to_float() if isinstance(found, PositTensor) else found)
+    drift, followed = torch.stack(drifts), torch.stack(losses)
+    late = followed.unflatten(0, (-1, jump))[:, jump * 3 // 4 :].mean((0, 1))
     worst = drift.amax(0)
     run = Run(
         versor,
         method,
         lr,
         steps,
-        dtype,
+        number,
         drift_median=by_seed(worst),
         drift_worst=float(worst.max()),
-        loss_median=by_seed(found.mean(0)),
+        loss_median=by_seed(followed.mean(0)),
         late_median=by_seed(late),
         late_worst=float(late.max()),
         seconds=round(time.perf_counter() - began, 1),
         drift_curve=rounded(drift.median(1).values),
-        loss_curve=rounded(found.median(1).values.unflatten(0, (-1, LOOK)).mean(1)),
+        loss_curve=rounded(followed.median(1).values.unflatten(0, (-1, LOOK)).mean(1)),
     )
     show(run)
     return run
+
+
+def like(seen: PositTensor, model: nn.Module) -> PositTensor:
+    """What is seen, with the policy of a converted model."""
+    (parameter,) = model.parameters()
+    assert isinstance(parameter, PositTensor)
+    return PositTensor(seen.codes, seen.format, policy=parameter.policy)
 
 
 def by_seed(values: torch.Tensor) -> list[float]:
@@ -143,8 +184,9 @@ def show(run: Run) -> None:
         " ".join(f"{x:.3g}" for x in row) for row in (run.drift_median, run.loss_median, run.late_median)
     )
     print(
-        f"{run.versor:10} {run.method:18} lr {run.learning_rate:<5} drift {drift} (worst {run.drift_worst:.2g})  "
-        f"loss {loss}  late {late} (worst {run.late_worst:.3g})  {run.seconds:.0f} s",
+        f"{run.versor:10} {run.method:18} {run.number:8} lr {run.learning_rate:<5} "
+        f"drift {drift} (worst {run.drift_worst:.2g})  loss {loss}  "
+        f"late {late} (worst {run.late_worst:.3g})  {run.seconds:.0f} s",
         flush=True,
     )
 
@@ -152,6 +194,7 @@ def show(run: Run) -> None:
 def one_thread() -> None:
     """Each process works on one core."""
     torch.set_num_threads(1)
+    posit.set_num_threads(1)
 
 
 def draw(runs: list[Run], path: Path) -> None:
@@ -159,18 +202,40 @@ def draw(runs: list[Run], path: Path) -> None:
     figure = Figure(figsize=(13, 6), layout="constrained")
     names = [name for name in ALGEBRAS if any(run.versor == name for run in runs)]
     axes = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
-    for run in sorted(runs, key=lambda run: METHODS.index(run.method)):
-        column, colour = names.index(run.versor), COLOURS[METHODS.index(run.method)]
+    used = [line for line in LINES if any((run.method, run.number) == line for run in runs)]
+    for run in sorted(runs, key=lambda run: LINES.index((run.method, run.number))):
+        column, colour = names.index(run.versor), f"C{used.index((run.method, run.number))}"
         steps = np.arange(1, len(run.drift_curve) + 1) * LOOK
-        style = {"label": run.method, "color": colour, "lw": 1.2}
-        axes[0, column].semilogy(steps, np.maximum(run.drift_curve, 1e-9), **style)
+        style = {"label": f"{run.method}, {run.number}", "color": colour, "lw": 1.1}
+        axes[0, column].semilogy(steps, np.maximum(run.drift_curve, 1e-10), **style)
         axes[1, column].semilogy(steps, run.loss_curve, **style)
         axes[0, column].set_title(f"{run.versor}, {ALGEBRAS[run.versor][0]}")
         axes[1, column].set_xlabel("step")
+    for column in range(len(names)):
+        for limit in LIMITS:
+            axes[0, column].axhline(limit, color="#999999", lw=0.8, ls=":")
     axes[0, 0].set_ylabel("largest coefficient of R ~R - 1")
     axes[1, 0].set_ylabel("loss")
-    axes[1, 0].legend(fontsize=8)
+    axes[1, 0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
+
+
+def table(runs: list[Run]) -> str:
+    """Drift and fit of all runs as Markdown."""
+    lines = [
+        "| versor | method | held in | drift | loss, all steps | late | s |",
+        "|" + "---|" * 7,
+    ]
+    for versor in ALGEBRAS:
+        mine = [run for run in runs if run.versor == versor]
+        for run in sorted(mine, key=lambda run: LINES.index((run.method, run.number))):
+            loss, late = (f"{min(x):.3g} – {max(x):.3g}" for x in (run.loss_median, run.late_median))
+            drift = f"{max(run.drift_median):.2g} ({run.drift_worst:.2g})"
+            lines.append(
+                f"| {versor} | {run.method} | {run.number} | {drift} | {loss} | {late} ({run.late_worst:.2g}) | "
+                f"{run.seconds:.0f} |"
+            )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -181,22 +246,23 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--versors", choices=list(ALGEBRAS), nargs="+", default=list(ALGEBRAS))
-    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--versors", choices=list(ALGEBRAS), nargs="*", default=list(ALGEBRAS))
+    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS[:1] + METHODS[2:]))
+    parser.add_argument("--numbers", choices=NUMBERS, nargs="+", default=["float32"])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     store = options.out / "results.json"
     kept = json.loads(store.read_text())["runs"] if store.exists() else []
-    runs = {(row["versor"], row["method"]): Run(**row) for row in kept}
+    runs = {(row["versor"], row["method"], row["number"]): Run(**row) for row in kept}
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, start, one_thread) as pool:
-        settings = options.lr, options.steps, options.jump, options.dtype, options.seeds
-        jobs = [(versor, method) for versor in options.versors for method in options.methods]
+        settings = options.lr, options.steps, options.jump, options.seeds
+        lines = [line for line in LINES if line[0] in options.methods and line[1] in options.numbers]
+        jobs = [(versor, *line) for versor in options.versors for line in lines]
         waiting = [pool.submit(follow, *job, *settings) for job in jobs]
         for future in waiting:
             run = future.result()
-            runs[run.versor, run.method] = run
+            runs[run.versor, run.method, run.number] = run
             about = {
                 "jump": options.jump,
                 "noise": NOISE,
@@ -205,6 +271,7 @@ def main() -> None:
             }
             store.write_text(json.dumps(about, indent=1) + "\n")
     draw(list(runs.values()), options.out / "figure.png")
+    print(table(list(runs.values())))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Every result, ours and the peers', is proved against float64 before it is timed.
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -17,16 +18,18 @@ from ga import CGA3, PGA3, STA, VGA3, Algebra, Layout, Multivector, _cpu, plan_f
 from ga.plan import Plan, sandwich_layout
 from posit import get_num_threads, set_num_threads
 from postrain.bench import ga_layers as layers
+from postrain.bench import ga_libraries as libraries
 from postrain.bench import ga_peers as peers
 from postrain.bench import ga_posits as posits
 from postrain.bench.contest import Contest, Peer, Row, compete, met, set_threads
 from postrain.bench.numbers_machine import machine
 from postrain.options import NoProgress, Progress
 
-_EINSUM, _C, _KINGDON = 50.0, 0.5, 5.0  #: at least so many times the peer's speed
+_EINSUM, _C, _KINGDON, _COMPILED = 50.0, 0.5, 5.0, 1.0  #: at least so many times the peer's speed
 _FIRST, _FIRST_CONFORMAL, _FROM_CACHE = 1.0, 5.0, 0.05  #: seconds, at most
 _ALGEBRAS = {"VGA3": VGA3, "PGA3": PGA3, "STA": STA, "CGA3": CGA3}
 _TYPED = ("VGA3", "PGA3")  #: algebras of the typed products
+_NUMBA_CACHE, _TORCH_CACHE = "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
 _POSITS = "PGA3"  #: the algebra of products of posits
 
 
@@ -57,6 +60,7 @@ class _Operation:
     y: Multivector
     full: bool = False
     sandwich: bool = False
+    rotations: bool = False  #: of three dimensions
 
     def compute(self) -> Multivector:
         return self.x >> self.y if self.sandwich else self.x * self.y
@@ -78,12 +82,13 @@ def measure_ga(options: GaOptions | None = None, progress: Progress | None = Non
     """
     options, progress = options or GaOptions(), progress or NoProgress()
     facts = machine() | {"torch": str(torch.__version__), "products by": _cpu.engine()}
+    facts |= libraries.versions()
     facts["C compiler"] = peers.c_compiler() or "none"
     before, posit_threads = torch.get_num_threads(), get_num_threads()
     rows: list[Row] = []
     try:
         rows += _first_calls(options, progress)
-        with TemporaryDirectory(prefix="postrain-bench-") as folder:
+        with TemporaryDirectory(prefix="postrain-bench-") as folder, _kept_in(_TORCH_CACHE, folder):
             for count, operation in enumerate(_operations(options)):
                 place = Path(folder) / str(count)
                 place.mkdir()
@@ -107,7 +112,9 @@ def legend(measured: GaMeasured) -> str:
         f"seed {options.seed}. speed is the peer's best time over ours. Every result was proved against float64 before "
         "it was timed. einsum: one contraction with the dense (blades, blades, blades) table, as CGENN and GATr do it, "
         "on full multivectors. C: straight-line code over the same planes into memory that it has already, compiled "
-        "with -O3 -march=native. clifford: a Python loop, one thread. A first call compiles a kernel; from the cache, "
+        "with -O3 -march=native. clifford: a Python loop, one thread. "
+        "kingdon: what it generates, over the same planes; with torch.compile too, for exactly these shapes, its first "
+        "call not counted. PyPose: SO3, its quaternions last. A first call compiles a kernel; from the cache, "
         "another process finds it on disk (LLVM itself is loaded once per process, not counted). In posits every "
         "coefficient is the exact sum rounded once; a sample was proved with rationals. Target: a million a second. "
         "Layers: milliseconds of forward and backward; CGENN's and GATr's way with dense tables, written from the "
@@ -131,8 +138,11 @@ def _operations(options: GaOptions) -> Iterator[_Operation]:
     for name in _TYPED:
         algebra = _ALGEBRAS[name]
         yield _Operation(f"{name} vector · bivector", normal(algebra, 1), normal(algebra, 2))
-        yield _Operation(f"{name} rotor · rotor", rotor(algebra), rotor(algebra))
-        yield _Operation(f"{name} rotor >> vector", rotor(algebra), normal(algebra, 1), sandwich=True)
+        turns = algebra == VGA3
+        yield _Operation(f"{name} rotor · rotor", rotor(algebra), rotor(algebra), rotations=turns)
+        yield _Operation(
+            f"{name} rotor >> vector", rotor(algebra), normal(algebra, 1), sandwich=True, rotations=turns
+        )
 
 
 def _contest(operation: _Operation, folder: Path) -> Contest:
@@ -145,16 +155,20 @@ def _contest(operation: _Operation, folder: Path) -> Contest:
     compiler = peers.c_compiler()
     code = peers.straight_line(operation.plans(), x, y, folder, compiler) if compiler else None
     computes.append(("C", code, _C))
-    computes.append(("kingdon, torch", peers.kingdon(x, y, operation.sandwich), _KINGDON))
+    computes.append(("kingdon, torch", libraries.kingdon(x, y, operation.sandwich), _KINGDON))
+    compiled = libraries.kingdon(x, y, operation.sandwich, compiled=True)
+    computes.append(("kingdon, torch.compile", compiled, _COMPILED))
     if operation.full:
-        computes.append(("clifford", peers.clifford_loop(x, y), None))
+        computes.append(("clifford", libraries.clifford_loop(x, y), None))
+    if operation.rotations:
+        computes.append(("PyPose", libraries.pypose(x, y, operation.sandwich), None))
     found = []
     for peer, compute, target in computes:
         if compute is None:
             found.append(Peer(peer, None, "speed", target, "not installed: not measured"))
             continue
         peers.prove(f"{name}, {peer}", compute.result(), x, y, operation.sandwich)
-        found.append(Peer(peer, compute.run, "speed", target, work=compute.work))
+        found.append(Peer(peer, compute.run, "speed", target, compute.note, work=compute.work))
 
     def run(threads: int) -> None:
         operation.compute()
@@ -169,7 +183,6 @@ def _first_calls(options: GaOptions, progress: Progress) -> list[Row]:
     from ga._kernels import compiled
 
     rows = []
-    before = os.environ.get("NUMBA_CACHE_DIR")
     for name, algebra in _ALGEBRAS.items():
         layout = Layout.full(algebra)
         stage = f"{name} kernels"
@@ -177,16 +190,12 @@ def _first_calls(options: GaOptions, progress: Progress) -> list[Row]:
         first: list[float] = []
         again: list[float] = []
         for _ in range(options.repeats):
-            with TemporaryDirectory(prefix="postrain-bench-") as folder:
-                os.environ["NUMBA_CACHE_DIR"] = folder
-                try:
-                    for times in (first, again):
-                        start = perf_counter()
-                        plan = Plan("geometric", (layout, layout, layout), "xyz")
-                        compiled.compiled((plan,), "float", (False, False))
-                        times.append(perf_counter() - start)
-                finally:
-                    _restore("NUMBA_CACHE_DIR", before)
+            with TemporaryDirectory(prefix="postrain-bench-") as folder, _kept_in(_NUMBA_CACHE, folder):
+                for times in (first, again):
+                    start = perf_counter()
+                    plan = Plan("geometric", (layout, layout, layout), "xyz")
+                    compiled.compiled((plan,), "float", (False, False))
+                    times.append(perf_counter() - start)
             progress.advance(stage)
         limit = _FIRST_CONFORMAL if algebra.size > 16 else _FIRST
         rows += [
@@ -204,8 +213,15 @@ def _seconds(operation: str, times: list[float], limit: float) -> Row:
     )  # fmt: skip
 
 
-def _restore(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+@contextmanager
+def _kept_in(variable: str, folder: str) -> Iterator[None]:
+    """Let what is compiled be kept in a new folder, so that a first call is one."""
+    before = os.environ.get(variable)
+    os.environ[variable] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before

@@ -1,15 +1,12 @@
-"""The peers of ``postrain bench ga``: dense einsum, straight-line C, clifford, kingdon; and the reference for all."""
+"""The peers of ``postrain bench ga`` that are made here, dense einsum and straight-line C; the reference for all."""
 
 import ctypes
-import importlib
-import importlib.util
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +18,6 @@ from postrain.bench.numbers_peers import sliced
 from postrain.errors import MeasurementError
 
 _CHUNK = 2048  #: multivectors of the reference at a time
-_LOOP = 200  #: products in one turn of a library that multiplies one pair at a time
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,7 @@ class Compute:
     run: Run
     result: Callable[[], Tensor]
     work: float | None = None  #: products in a run; None: all
+    note: str = ""  #: what else was seen
 
 
 def cayley(algebra: Algebra, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -162,48 +159,3 @@ def _c_lines(plans: tuple[Plan, ...]) -> Iterator[str]:
         names = "m", "x"  # the second factor of a sandwich is the reverse of x
         signs = [-1 if blade.bit_count() % 4 >= 2 else 1 for blade in plans[0].first.blades]
     yield "}}"
-
-
-def clifford_loop(x: Multivector, y: Multivector) -> Compute | None:
-    """The product of clifford in a Python loop, as its users write it; None where it is not installed."""
-    if importlib.util.find_spec("clifford") is None:
-        return None
-    clifford: Any = importlib.import_module("clifford")
-    layout, _ = clifford.Cl(x.algebra.p, x.algebra.q, x.algebra.r)
-    count = min(_LOOP, x.shape[0])
-    pairs = [
-        tuple(clifford.MultiVector(layout, value.double().numpy()) for value in pair)
-        for pair in zip(dense(x[:count]), dense(y[:count]), strict=True)
-    ]
-
-    def run(threads: int) -> None:
-        for a, b in pairs:
-            a * b
-
-    return Compute(
-        run, lambda: torch.stack([torch.from_numpy((a * b).value) for a, b in pairs]).float(), count
-    )
-
-
-def kingdon(x: Multivector, y: Multivector, sandwich: bool) -> Compute | None:
-    """The product that kingdon generates over the same planes in eager torch; None where it is not installed."""
-    if importlib.util.find_spec("kingdon") is None:
-        return None
-    library: Any = importlib.import_module("kingdon")
-    algebra = library.Algebra(x.algebra.p, x.algebra.q, x.algebra.r)
-    a, b = (algebra.multivector(keys=mv.layout.blades, values=list(mv.planes)) for mv in (x, y))
-
-    def product() -> Any:
-        return a.sw(b) if sandwich else a * b
-
-    def result() -> Tensor:
-        found = product()
-        out = torch.zeros((*x.shape, x.algebra.size))
-        for key, plane in zip(found.keys(), found.values(), strict=True):
-            out[..., x.algebra.blades.index(key)] = plane
-        return out
-
-    def run(threads: int) -> None:
-        product()
-
-    return Compute(run, result)

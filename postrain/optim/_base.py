@@ -17,6 +17,7 @@ from posit.torch import PositTensor
 from posit.torch._settle import on_its_grid
 from posit.torch.tensor import convert_codes, to_numpy
 from postrain.errors import NaRError, RecipeError
+from postrain.optim._increment import Increment
 
 ROUNDINGS = ("nearest", "stochastic", "compensated")
 
@@ -197,9 +198,26 @@ class PositOptimizer(torch.optim.Optimizer):
                 if (only is None or id(parameter) in only) and parameter.grad is not None:
                     if not isinstance(parameter.grad, PositTensor):
                         raise RecipeError(f"the gradient of {name} is no PositTensor")
+                    if isinstance(parameter, Increment):
+                        self._check_increment(name, group)
                     slots.append(Slot(group, name, index, parameter, parameter.grad, self.state[parameter]))
                 index += 1
         return slots
+
+    def _check_increment(self, name: str, group: dict[str, Any]) -> None:
+        """Refuse what has no meaning for a parameter that is an increment of a versor."""
+        kind = type(self).__name__
+        if group.get("weight_decay", 0):
+            raise RecipeError(
+                f"{name} is a versor, which has no coefficients to shrink, and {kind} has weight_decay="
+                f'{group["weight_decay"]}; put versors into a group of their own, {{"params": versors, '
+                '"weight_decay": 0.0}'
+            )
+        if self.rounding != "nearest":
+            raise RecipeError(
+                f"{name} is a versor, which is rounded to nearest, and {kind} has rounding={self.rounding!r}; "
+                "give versors an optimizer of their own, with master_format where small steps are lost"
+            )
 
     def _counted(self, slot: Slot) -> tuple[int, int, int]:
         self._prepare(slot)
@@ -207,13 +225,17 @@ class PositOptimizer(torch.optim.Optimizer):
             self._update(slot)
             self._publish(slot)
             return 0, 0, 0
-        codes = slot.parameter.codes
+        parameter = slot.parameter
+        codes = parameter.held.codes if isinstance(parameter, Increment) else parameter.codes
         before = codes.detach().clone()
         self._update(slot)
         self._publish(slot)
-        lost = int(((codes == before) & (slot.grad.codes != 0)).sum())
+        same = codes == before
+        if isinstance(parameter, Increment):  # a coordinate is lost where nothing of its versor changed
+            same = same.all(0)
+        lost = int((same & (slot.grad.codes != 0)).sum())
         saturated = int((codes.abs() == slot.parameter.format.maxpos).sum())
-        return codes.numel(), lost, saturated
+        return parameter.codes.numel(), lost, saturated
 
     def _prepare(self, slot: Slot) -> None:
         """Make the state of a parameter before its first step."""
@@ -227,11 +249,16 @@ class PositOptimizer(torch.optim.Optimizer):
         if wanted is not None and differs and "master" not in state:
             codes = convert_codes(to_numpy(parameter.codes), parameter.format, wanted)
             state["master"] = PositTensor(torch.from_numpy(codes.copy()), wanted)
+            if isinstance(parameter, Increment):
+                state["master_versor"] = parameter.planes_in(wanted)
         if self.rounding == "compensated" and "residual" not in state:
             state["residual"] = zeros(tuple(parameter.shape), self.residual_format)
 
     def _publish(self, slot: Slot) -> None:
         """The parameter, where a master copy was updated: that rounded once; and where it is scaled, to its grid."""
+        if isinstance(slot.parameter, Increment):
+            slot.parameter.retract_(slot.target, slot.state.get("master_versor"))
+            return
         if "master" in slot.state:
             master = slot.state["master"]
             codes = convert_codes(to_numpy(master.codes), master.format, slot.parameter.format)

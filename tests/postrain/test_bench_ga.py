@@ -15,6 +15,7 @@ import torch
 
 from ga import PGA3, VGA3, Layout, Multivector
 from postrain.bench import ga as bench
+from postrain.bench import ga_libraries as libraries
 from postrain.bench import ga_peers as peers
 from postrain.cli import main
 from postrain.errors import MeasurementError
@@ -30,7 +31,8 @@ def operations() -> list[str]:
 def test_the_command_measures_every_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "clifford_loop", lambda x, y: None)  # it compiles for half a minute
+    monkeypatch.setattr(libraries, "clifford_loop", lambda x, y: None)  # it compiles for half a minute
+    monkeypatch.setattr(libraries, "_cpp_compiler", lambda: None)  # and so would torch.compile
     monkeypatch.setattr(bench, "_ALGEBRAS", {"VGA3": VGA3, "PGA3": PGA3})  # the others go the same way
     before = torch.get_num_threads(), os.environ.get("NUMBA_CACHE_DIR")
     file = tmp_path / "ga.json"
@@ -130,7 +132,7 @@ def test_c_computes_what_we_compute(tmp_path: Path) -> None:
 
 def test_without_a_compiler_c_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    monkeypatch.setattr(peers, "clifford_loop", lambda x, y: None)
+    monkeypatch.setattr(libraries, "clifford_loop", lambda x, y: None)
     contest = bench._contest(next(bench._operations(OPTIONS)), tmp_path)
     absent = {peer.name: peer.note for peer in contest.peers if peer.run is None}
     assert absent["C"] == absent["clifford"] == "not installed: not measured"
@@ -140,7 +142,7 @@ def test_without_a_compiler_c_is_not_measured(tmp_path: Path, monkeypatch: pytes
 def test_clifford_multiplies_the_same_pairs() -> None:
     pytest.importorskip("clifford")
     operation = next(bench._operations(OPTIONS))
-    compute = peers.clifford_loop(operation.x, operation.y)
+    compute = libraries.clifford_loop(operation.x, operation.y)
     assert compute is not None
     peers.prove("clifford", compute.result(), operation.x, operation.y, False)
 
@@ -177,6 +179,54 @@ def test_kingdon_is_asked_for_planes_by_bitmap(monkeypatch: pytest.MonkeyPatch) 
         importlib, "import_module", lambda name: types.SimpleNamespace(Algebra=lambda *pqr: algebra)
     )
     operation = next(bench._operations(OPTIONS))
-    compute = peers.kingdon(operation.x, operation.y, False)
+    compute = libraries.kingdon(operation.x, operation.y, False)
     assert compute is not None
     peers.prove("kingdon", compute.result(), operation.x, operation.y, False)
+
+
+def rotations() -> list[bench._Operation]:
+    return [each for each in bench._operations(OPTIONS) if each.rotations]
+
+
+def test_pypose_is_asked_for_the_same_rotations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with PyPose's interface: quaternions (x, y, z, w) and Hamilton's product."""
+
+    class SO3:
+        def __init__(self, values: torch.Tensor) -> None:
+            self.values = values
+
+        def tensor(self) -> torch.Tensor:
+            return self.values
+
+        def __matmul__(self, other: "SO3") -> "SO3":
+            u, a, v, b = (*self.values.tensor_split([3], -1), *other.values.tensor_split([3], -1))
+            imaginary = a * v + b * u + torch.linalg.cross(u, v)
+            return SO3(torch.cat([imaginary, a * b - (u * v).sum(-1, keepdim=True)], -1))
+
+        def Act(self, points: torch.Tensor) -> torch.Tensor:  # noqa: N802  # PyPose's name
+            u, a = self.values.tensor_split([3], -1)
+            turned = 2 * torch.linalg.cross(u, points)
+            found: torch.Tensor = points + a * turned + torch.linalg.cross(u, turned)
+            return found
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(importlib, "import_module", lambda name: types.SimpleNamespace(SO3=SO3))
+    found = rotations()
+    assert [each.name for each in found] == ["VGA3 rotor · rotor", "VGA3 rotor >> vector"]
+    for operation in found:
+        compute = libraries.pypose(operation.x, operation.y, operation.sandwich)
+        assert compute is not None
+        peers.prove("PyPose", compute.result(), operation.x, operation.y, operation.sandwich)
+    full = next(bench._operations(OPTIONS))
+    assert libraries.pypose(full.x, full.y, False) is None
+
+
+@pytest.mark.exhaustive  # torch.compile takes many seconds
+@pytest.mark.parametrize("library", ["kingdon", "pypose"])
+def test_libraries_compute_what_we_compute(library: str) -> None:
+    pytest.importorskip(library)
+    for operation in rotations():
+        x, y, sandwich = operation.x, operation.y, operation.sandwich
+        for options in ({}, {"compiled": True}) if library == "kingdon" else ({},):
+            compute = getattr(libraries, library)(x, y, sandwich, **options)
+            peers.prove(library, compute.result(), x, y, sandwich)
