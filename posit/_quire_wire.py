@@ -18,7 +18,7 @@ changes the bytes, not the sum.  The window is in powers of two, so it does not 
 are; but every rank's must reach down to `low` (`posit._quire_forms.widened`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +93,20 @@ def extent(quires: QuireArray) -> Extent:
     digit = int(found[0, used[0]])
     low = 32 * int(used[0]) + (digit & -digit).bit_length() - 1
     return Extent(high + lsb, -(low + lsb), nar)
+
+
+def of_all(extents: Iterable[Extent]) -> Extent:
+    """The bits in use in any of several arrays.
+
+    >>> of_all([Extent(1, 2, False), Extent(0, 5, True)]), of_all([]).nar
+    (Extent(high=1, minus_low=5, nar=True), False)
+    """
+    whole = [Extent(_NOTHING, _NOTHING, False), *extents]
+    return Extent(
+        max(each.high for each in whole),
+        max(each.minus_low for each in whole),
+        any(each.nar for each in whole),
+    )
 
 
 def window(high: int, minus_low: int, ranks: int) -> Window:

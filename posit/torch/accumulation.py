@@ -12,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from posit import _quire_wire
 from posit._array import PositArray
 from posit._matmul_operands import carries_products
 from posit._planes import Factor, Terms
 from posit._quire_array import QuireArray
+from posit._quire_division import divided
 from posit._quire_forms import add_form, widened
+from posit._quire_totals import Total
 from posit._segments import add_rows
+from posit.codec import Codes
 from posit.errors import FormatMismatch
 from posit.formats import Format
 from posit.torch.tensor import PositTensor, convert_codes, to_numpy
@@ -35,6 +39,7 @@ class GradientSum:
         self.parameter = parameter
         self.quires = QuireArray(tuple(parameter.shape), fmt)
         self.terms = 0  #: how many gradients have been added
+        self.total: Total | None = None  #: of all ranks, once they came together
 
     def add_product(self, a: PositTensor, b: PositTensor, rows: slice = slice(None)) -> None:
         """Add ``a @ b`` to these rows of the parameter, which hold (m, n) elements in that order."""
@@ -106,12 +111,46 @@ class GradientSum:
         self.quires = widened(self.quires)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the quires."""
+        return self.quires.nbytes
+
+    def extent(self) -> _quire_wire.Extent:
+        """Which bits of the sum are in use."""
+        return _quire_wire.extent(self.quires)
+
+    def pack(self, start: int, stop: int, at: _quire_wire.Window, out: _quire_wire.Limbs) -> None:
+        """Write the limbs of elements start .. stop - 1 to `out`, shape (at.count, stop - start)."""
+        _quire_wire.pack(self.quires, start, stop, at, out)
+
+    def replace(self, total: Total) -> None:
+        """Become the total of all ranks, and give up the quires; nothing can be added any more."""
+        self.give_up()
+        self.total = total
+
+    def give_up(self) -> None:
+        """Free the memory: the sum is not needed any more."""
+        self.quires, self.total = QuireArray((0,), self.quires.format, self.quires.variant), None
+
+    def gradient(self, divisor: int = 1) -> PositTensor:
+        """The sum over a whole number, rounded once to the parameter's format of gradients."""
+        parameter, policy = self.parameter, self.parameter.policy
+        fmt = parameter.format if policy is None else policy.gradients
+        codes = self._rounded(divisor, fmt) if self.total is None else self.total.rounded(divisor, fmt)
+        return PositTensor(torch.from_numpy(codes.reshape(parameter.shape)), fmt, policy=policy)
+
+    def _rounded(self, divisor: int, fmt: Format) -> Codes:
+        return divided(self.quires, divisor, fmt)
+
+    @property
     def _one(self) -> int:
         return 1 << (self.quires.format.nbits - 2)
 
     def _posits(self, x: PositTensor) -> PositArray:
         self._require_exact(x)
         fmt = self.quires.format
+        if x.format == fmt and fmt.nbits == 8 * fmt.storage.itemsize:
+            return PositArray(to_numpy(x.codes).view(fmt.storage), fmt)  # no copy
         codes = convert_codes(to_numpy(x.codes), x.format, fmt)
         return PositArray(codes.view(fmt.storage) & fmt.storage.type(fmt.code_mask), fmt)
 

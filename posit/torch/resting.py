@@ -4,7 +4,7 @@ A quire of posit16 takes 72 bytes while it is worked on.  The gradients of one l
 (62 to 75 bits wide in recorded training), so at rest two to four digits of 4 bytes say the same number.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -12,17 +12,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from posit import _buffers
-from posit._array import PositArray
+from posit import _buffers, _quire_wire
 from posit._planes import Factor, Terms
 from posit._quire_array import QuireArray
 from posit._quire_division import divided
-from posit.codec import signed_storage
+from posit.codec import Codes, signed_storage
 from posit.formats import Format
 from posit.torch.accumulation import GradientSum, into
-from posit.torch.tensor import PositTensor, to_numpy
+from posit.torch.tensor import PositTensor
 
 _TILES = 1 << 16, 1 << 20  #: bytes of quires that are worked on together, at least and at most
 _AT_REST = 16  #: bytes of an element, as a rule; a tile takes about as much as its parameter's sums at rest
@@ -54,6 +52,7 @@ class RestingSum(GradientSum):
         parameter: The parameter.
         fmt: Format of the quires; every term must be exact in it.
 
+    >>> import torch
     >>> from posit.torch import posit_tensor
     >>> total = RestingSum(posit_tensor(torch.zeros(2, 3), "posit16"), Format(16))
     >>> x = posit_tensor(torch.tensor([[1.0, 2.0]]), "posit16")
@@ -63,7 +62,7 @@ class RestingSum(GradientSum):
     """
 
     def __init__(self, parameter: PositTensor, fmt: Format) -> None:
-        self.parameter, self.terms = parameter, 0
+        self.parameter, self.terms, self.total = parameter, 0, None
         self.quires = self._none = QuireArray((0,), fmt)  # what is worked on
         shape = tuple(parameter.shape)
         self._shape = (shape[0], prod(shape[1:])) if shape else (1, 1)
@@ -130,22 +129,36 @@ class RestingSum(GradientSum):
         else:
             super().widen()
 
-    def gradient(self, divisor: int = 1) -> PositTensor:
-        """The sums over a whole number, each rounded once to the format of gradients."""
-        parameter = self.parameter
-        fmt = parameter.format if parameter.policy is None else parameter.policy.gradients
+    def extent(self) -> _quire_wire.Extent:
+        """Which bits of the sum are in use."""
+        used = (tile for tile, rest in enumerate(self._rest) if rest is not None)
+        return _quire_wire.of_all(_quire_wire.extent(self._opened(tile)) for tile in used)
+
+    def pack(self, start: int, stop: int, at: _quire_wire.Window, out: _quire_wire.Limbs) -> None:
+        """Write the limbs of elements start .. stop - 1 to `out`, shape (at.count, stop - start)."""
+        size = self._rows * self._shape[1]
+        for tile in range(start // size, -(-stop // size)):
+            first = tile * size
+            low, high = max(start, first), min(stop, first + size)
+            part = out[:, low - start : high - start]
+            if self._rest[tile] is None:
+                part[...] = 0
+                continue
+            quires = self._opened(tile)
+            quires.fold()
+            _quire_wire.pack(quires, low - first, high - first, at, part)
+
+    def give_up(self) -> None:
+        """Free the memory: the sum is not needed any more."""
+        self._rest, self.total = [None] * len(self._rest), None
+
+    def _rounded(self, divisor: int, fmt: Format) -> Codes:
         codes = _buffers.zeros(self._shape, signed_storage(fmt))
         for tile, rest in enumerate(self._rest):
             if rest is not None:
                 rows = slice(tile * self._rows, (tile + 1) * self._rows)
                 codes[rows] = divided(self._opened(tile), divisor, fmt)
-        return PositTensor(torch.from_numpy(codes.reshape(parameter.shape)), fmt, policy=parameter.policy)
-
-    def _posits(self, x: PositTensor) -> PositArray:
-        fmt = self._none.format
-        if x.format != fmt or fmt.nbits != 8 * fmt.storage.itemsize:
-            return super()._posits(x)
-        return PositArray(to_numpy(x.codes).view(fmt.storage), fmt)  # no copy
+        return codes
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -229,15 +242,5 @@ def resting_sums(parameters: Iterable[PositTensor], fmt: Format | None) -> Itera
         fmt: Format of the quires; by default each parameter's own.
     """
     made = [RestingSum(parameter, fmt or parameter.format) for parameter in parameters]
-    with adding_to({id(each.parameter): each for each in made}):
+    with into(made):
         yield made
-
-
-@contextmanager
-def adding_to(sums: Mapping[int, RestingSum]) -> Iterator[None]:
-    """Go on adding to sums, by identity of their parameters; with none of them nothing changes."""
-    if not sums:
-        yield
-        return
-    with into(sums.values()):
-        yield
