@@ -31,6 +31,7 @@ from posit._kernels import convert, quire_products
 from posit._quire_array import QuireArray
 from posit._quire_layout import QuireLayout, layout
 from posit._quire_matmul import in_float64
+from posit._quire_wire import NOTHING, Extent, Limbs, Window, pack
 from posit._threads import split
 from posit.codec import Codes, encode_rational, signed_storage
 from posit.formats import Format
@@ -224,11 +225,31 @@ class Bands:
             codes[part] = self._chunk(self._limbs[:, part], divisor, fmt)
         return codes
 
-    def in_quires(self, start: int, stop: int) -> QuireArray:
-        """Some of the sums, in quires of their own."""
-        quires = QuireArray(stop - start, self.format)
-        self._add_to(quires, start)
-        return quires
+    def extent(self) -> Extent:
+        """Which bits of the sums are in use, or a bit more."""
+        if not len(self._limbs):
+            return NOTHING
+        self._carry()
+        largest, lowest = np.zeros(len(self._limbs), np.int64), np.full(len(self._limbs), _INFINITY)
+        kernels.measure(self._limbs, True, largest, lowest)
+        if not largest.any():
+            return NOTHING
+        high = frexp(largest.view(np.float64).sum() * (1 + 2.0**-50))[1]
+        return Extent(high, 1023 - int(lowest.min() >> 52), nar=False)
+
+    def pack(self, start: int, stop: int, at: Window, out: Limbs) -> None:
+        """Cut sums start .. stop - 1 into limbs of the wire, shape (at.count, stop - start).
+
+        Unlike those of quires they have signs: of two limbs here, each gives the wire's limb t at most half of limb
+        t + 1's unit, together 2**at.width; the last has at most that and one unit.
+        """
+        if len(self._limbs) > LIMBS:
+            quires = QuireArray(stop - start, self.format)
+            self._add_to(quires, start)
+            quires.fold()
+            pack(quires, 0, stop - start, at, out)
+        else:
+            kernels.to_limbs(self._limbs[:, start:stop], at.low, at.width, out)
 
     def move_to(self, quires: QuireArray) -> None:
         """Add the sums to quires of the same format, flat, and let them be 0 here."""

@@ -145,12 +145,14 @@ class _Wide:
 def _wide(left: _Operand, right: _Operand) -> list[_Wide]:
     """At most two groups of rows: those that are wide with most columns, and those that are with a few."""
     limit, span_left, span_right = quire_products.LIMIT, left.span, right.span
+    wide = span_left * span_right.max(initial=0.0) >= limit
+    if not wide.any():
+        return []
     ordered = np.sort(span_right)
     with np.errstate(divide="ignore"):
         pairs = len(ordered) - np.searchsorted(
             ordered, limit / span_left
         )  # of each row, give or take a rounding
-    wide = span_left * span_right.max(initial=0.0) >= limit
     most = pairs > len(ordered) // 2
     groups = []
     for rows in (np.flatnonzero(wide & most), np.flatnonzero(wide & ~most)):

@@ -58,6 +58,9 @@ class Extent:
     nar: bool  #: an element is NaR
 
 
+NOTHING = Extent(_NOTHING, _NOTHING, False)  #: of zeros
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The limbs that travel."""

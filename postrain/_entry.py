@@ -1,7 +1,7 @@
 """`postrain.train`: convert a network and train it on data in memory, in one call."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from postrain.feeds import Samples
 from postrain.loop import Fitted, Plan, fit
 from postrain.options import Progress
 from postrain.recipe import Recipe
+
+if TYPE_CHECKING:
+    from postrain.distributed.team import Team
 
 Make = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
@@ -28,6 +31,7 @@ def train(
     loss: Callable[..., Tensor] = functional.cross_entropy,
     optimizer: Make | None = None,
     progress: Progress | None = None,
+    team: "Team | None" = None,
     **plan: Any,
 ) -> Fitted:
     """Convert a model to a recipe's formats and train it, both in place.
@@ -42,13 +46,18 @@ def train(
         optimizer: Makes one from named parameters; by default SGD with learning rate 0.05 and momentum 0.9, as the
             recipe holds it.
         progress: Told of every step.
+        team: The ranks that train together, from `postrain.distributed.joined` or `current`; all of them call this
+            with the same arguments and get rank 0's weights to begin with.  The number of ranks changes no bit; that of
+            one rank is also the arithmetic of one process with ``micro_batch``.
         plan: Fields of `postrain.loop.Plan`: epochs or iterations, batch, micro_batch, seed, ….
 
     Returns:
         Losses of all steps.
 
     Raises:
-        ModeError: the mode needs something that the model or the optimizer does not have.
+        ModeError: the mode needs something that the model or the optimizer does not have, or cannot train on several
+            workers.
+        RecipeError, WorkerError: the ranks differ in data, model, plan or code; one failed or was lost.
         OptionsError: a field of the plan is out of range.
         NaRError: training met a NaR.
 
@@ -61,6 +70,10 @@ def train(
     """
     formats = Recipe.named(recipe) if isinstance(recipe, str) else recipe
     planned = Plan(mode=mode, **plan)
+    if team is not None:
+        from postrain.distributed.training import canonical
+
+        planned = canonical(planned)
     convert(model, formats)
     if optimizer is not None:
         made = optimizer(model.named_parameters() if formats.is_posit else model.parameters())
@@ -73,5 +86,18 @@ def train(
     def reduced(outputs: Tensor, targets: Tensor) -> Tensor:
         return loss(outputs, targets, reduction=reduction)
 
-    data = Samples(rounded(x, formats), rounded(y, formats))
-    return fit(model, data, reduced, made, planned, progress=progress, loss_scale=formats.loss_scale)
+    data, workers = Samples(rounded(x, formats), rounded(y, formats)), None
+    if team is not None:
+        from postrain.distributed.training import joining
+
+        workers = joining(team, model, data, planned)
+    return fit(
+        model,
+        data,
+        reduced,
+        made,
+        planned,
+        progress=progress,
+        loss_scale=formats.loss_scale,
+        workers=workers,
+    )

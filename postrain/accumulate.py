@@ -1,13 +1,15 @@
 """Exact gradients over any number of backward passes: rounded once at the end, so no split of a batch changes a bit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import nn
 
 from posit.formats import Format
-from posit.torch import GradientSum, PositTensor
+from posit.torch import GradientSum, PositTensor, posit_tensor
 from posit.torch.accumulation import into
 from postrain.errors import AccumulationError, RecipeError
 from postrain.memory.purposes import QUIRES, purpose
@@ -23,7 +25,7 @@ class Sums:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all quires."""
+        """Bytes of all sums."""
         return sum(each.nbytes for each in self.sums)
 
     @property
@@ -36,7 +38,7 @@ class Sums:
 def accumulate(model: nn.Module, divisor: int | None = None) -> Iterator[Sums]:
     """Sum gradients exactly over all backward passes in this context, and round them once at its end.
 
-    Inside, every parameter's gradient goes into quires, one for each of its elements.  At the normal end each sum,
+    Inside, every parameter's gradient is summed exactly, element by element.  At the normal end each sum,
     divided by `divisor`, is rounded once into ``parameter.grad``, in the recipe's format of gradients; after an
     exception nothing is written.
 
@@ -92,15 +94,27 @@ def round_sums(sums: Sums) -> None:
             f"the gradient of {', '.join(rounded)} was rounded on its way: an operator that uses it does not add to "
             "exact sums; use it in the layers of torch.nn only, or leave out postrain.accumulate"
         )
-    for each in sums.sums:
-        if each.terms:
-            each.parameter.grad = _gradient(each, 1 if sums.divisor is None else sums.divisor)
-
-
-def _gradient(each: GradientSum, divisor: int) -> PositTensor:
+    divisor = 1 if sums.divisor is None else sums.divisor
     if divisor != int(divisor) or divisor < 1:
         raise RecipeError(f"the divisor of gradient sums must be a whole number of at least 1, got {divisor}")
-    return each.gradient(int(divisor))
+    for each in sums.sums:
+        if each.terms:
+            each.parameter.grad = each.gradient(int(divisor))
+
+
+def watched(model: nn.Module, ready: Callable[[torch.Tensor], object]) -> list[Any]:
+    """Have a function called with each parameter as soon as its gradient is complete in a backward pass.
+
+    Returns:
+        The parameters' nodes in the graph; the function is called as long as someone holds them.
+    """
+
+    def node_of(parameter: torch.Tensor) -> Any:
+        node = torch.autograd.graph.get_gradient_edge(parameter).node
+        node.register_hook(lambda *_: ready(parameter))
+        return node
+
+    return [node_of(each) for each in model.parameters() if each.requires_grad]
 
 
 def _parameters(model: nn.Module) -> dict[str, PositTensor]:
@@ -131,6 +145,26 @@ def _check(model: nn.Module, parameters: dict[str, PositTensor]) -> None:
                 f'{type(module).__name__} "{name}" normalizes by the statistics of each part of a batch, so gradients '
                 "depend on the split; put it into eval(), or use LayerNorm or GroupNorm"
             )
+
+
+def loss_sum(model: nn.Module) -> GradientSum:
+    """An exact sum for losses, in the quires in which gradients of the model are summed."""
+    like = next(iter(model.parameters()))
+    assert isinstance(like, PositTensor)
+    formats = [like.format] if like.policy is None else [like.format, like.policy.loss]
+    fmt = max(formats, key=lambda each: each.nbits)
+    return GradientSum(posit_tensor(torch.zeros(1), fmt), fmt)
+
+
+def add_loss(losses: GradientSum, loss: float) -> None:
+    """Add the loss of a pass, which is a posit, to their sum."""
+    losses.add(posit_tensor(torch.tensor([loss], dtype=torch.float64), losses.format))
+
+
+def mean_loss(losses: GradientSum, divisor: int) -> float:
+    """The sum of all losses that were added (on all ranks, where those came together) over a whole number."""
+    total = losses.quires.to_fraction()[0] if losses.total is None else losses.total.fraction(0)
+    return float("nan") if total is None else float(total) / divisor
 
 
 def widest(parameters: Sequence[PositTensor]) -> Format | None:

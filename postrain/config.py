@@ -22,7 +22,7 @@ from postrain.schedules import SCHEDULES
 
 Table = Mapping[str, Any]
 
-#: networks by name, and what follows from the data
+#: networks by name, and what follows from the data and the seed
 MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "mlp": (models.mlp, ("shape", "classes")),
     "lenet5": (models.LeNet5, ("classes",)),
@@ -30,14 +30,17 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "transformer": (models.CharTransformer, ("symbols", "context")),
     "lstm": (models.CharLSTM, ("symbols",)),
     "local-mlp": (models.local_mlp, ("shape", "classes")),
+    "vector-pairs": (models.VectorPairs, ("dimensions", "seed")),
     "reversible-mlp": (models.reversible_mlp, ("shape", "classes")),
     "reversible-cnn": (models.reversible_cnn, ("shape", "classes")),
     "reversible-transformer": (models.reversible_transformer, ("symbols", "context")),
 }
 TEXT_MODELS = ("transformer", "lstm", "reversible-transformer")
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adafactor": "Adafactor", "lion": "Lion"}
+VECTOR_MODELS = ("vector-pairs",)
 IMAGES = ("digits", "fashion-mnist", "mnist", "npz")
 TEXTS = ("tinyshakespeare", "text")
+VECTORS = ("o5-regression",)  #: drawn, not read
 _SECTIONS = ("data", "model", "recipe", "optimizer", "schedule", "train")
 
 
@@ -49,7 +52,7 @@ class DataOptions:
         OptionsError: the name is unknown, or a value is out of range.
     """
 
-    name: str  #: see `IMAGES` and `TEXTS`
+    name: str  #: see `IMAGES`, `TEXTS` and `VECTORS`
     dir: Path | None = None  #: folder of fashion-mnist, mnist and tinyshakespeare
     path: Path | None = None  #: file of npz and text
     normalise: tuple[float, float] | None = None  #: mean and standard deviation: subtracted, then divided by
@@ -58,9 +61,9 @@ class DataOptions:
     context: int = 64  #: characters in a sample of a text
 
     def __post_init__(self) -> None:
-        if self.name not in (*IMAGES, *TEXTS):
+        if self.name not in (*IMAGES, *TEXTS, *VECTORS):
             raise OptionsError(
-                f"unknown data.name {self.name!r}; choose one of {', '.join((*IMAGES, *TEXTS))}"
+                f"unknown data.name {self.name!r}; choose one of {', '.join((*IMAGES, *TEXTS, *VECTORS))}"
             )
         if self.name in ("npz", "text") and self.path is None:
             raise OptionsError(f"data.name {self.name!r} needs data.path, the file to read")
@@ -75,6 +78,11 @@ class DataOptions:
     def is_text(self) -> bool:
         """Whether samples are stretches of a text."""
         return self.name in TEXTS
+
+    @property
+    def is_vectors(self) -> bool:
+        """Whether samples are vectors, and targets numbers."""
+        return self.name in VECTORS
 
 
 @dataclass(frozen=True)
@@ -209,8 +217,8 @@ def _data(table: Table, folder: Path) -> DataOptions:
 def _model(table: Table, data: DataOptions) -> tuple[str, dict[str, Any]]:
     name = table["name"]
     known("model.name", [name], MODELS)
-    if (name in TEXT_MODELS) != data.is_text:
-        wanted = TEXTS if name in TEXT_MODELS else IMAGES
+    wanted = TEXTS if name in TEXT_MODELS else VECTORS if name in VECTOR_MODELS else IMAGES
+    if data.name not in wanted:
         raise OptionsError(
             f"the model {name} learns from {', '.join(wanted)}, not from {data.name}; choose another model or data"
         )

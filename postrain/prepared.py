@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ga.tasks.regression import o5_regression
 from posit.torch import PositTensor, posit_tensor
 from postrain.config import MODELS, OPTIMIZERS, Config, DataOptions
 from postrain.convert import convert
@@ -22,6 +24,7 @@ from postrain.recipe import Recipe
 from postrain.schedules import SCHEDULES, Length
 
 _CHUNK = 500  #: samples of an evaluation that go through the network together
+_VECTORS, _TEST_VECTORS = 4096, 1000
 _TEST_CHARACTERS = 2**16  #: of a text that are evaluated
 
 
@@ -32,7 +35,7 @@ class Source:
     train: Feed
     test: Feed
     test_order: tuple[Tensor, ...]  #: test samples in the parts in which they are evaluated
-    sizes: dict[str, Any]  #: of a network's arguments: shape and classes, or symbols and context
+    sizes: dict[str, Any]  #: of a network's arguments: shape and classes, symbols and context, or dimensions
     digest: str  #: of the training data
 
 
@@ -56,26 +59,31 @@ class Prepared:
         }
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """Mean cross-entropy and accuracy on the test data, computed in float64 from the model's outputs."""
+        """Mean cross-entropy and accuracy on the test data, computed in float64 from the model's outputs.
+
+        Where targets are numbers: the mean squared error.
+        """
         parts = range(len(self.source.test_order))
         return self.scores([self.evaluate_part(model, part) for part in parts])
 
     def evaluate_part(self, model: nn.Module, part: int) -> tuple[float, int, int]:
-        """Loss, right answers and targets of one part of the test data."""
+        """Loss, right answers (of numbers none) and targets of one part of the test data."""
         x, y = self.source.test.take(self.source.test_order[part])
-        outputs = model(x)
-        real = outputs.to_float(torch.float64) if isinstance(outputs, PositTensor) else outputs.double()
+        real, y = _real(model(x)), _real(y)
+        if self.config.data.is_vectors:
+            return float(((real - y) ** 2).sum()), 0, y.numel()
         flat, targets = real.reshape(-1, real.shape[-1]), y.reshape(-1)
         loss = float(functional.cross_entropy(flat, targets, reduction="sum"))
         return loss, int((flat.argmax(dim=1) == targets).sum()), targets.numel()
 
-    @staticmethod
-    def scores(parts: Sequence[tuple[float, int, int]]) -> dict[str, float]:
+    def scores(self, parts: Sequence[tuple[float, int, int]]) -> dict[str, float]:
         """Means over all parts, which are added in their order."""
         loss = 0.0
         for each, _, _ in parts:
             loss += each
         count = sum(count for _, _, count in parts)
+        if self.config.data.is_vectors:
+            return {"loss": loss / count}
         return {"loss": loss / count, "accuracy": sum(right for _, right, _ in parts) / count}
 
 
@@ -100,7 +108,8 @@ def build_model(config: Config, source: Source) -> nn.Module:
     build, given = MODELS[config.model]
     with torch.random.fork_rng(devices=[]):
         try:
-            model = build(**{name: source.sizes[name] for name in given}, **config.model_options)
+            sizes = {**source.sizes, "seed": config.plan.seed}
+            model = build(**{name: sizes[name] for name in given}, **config.model_options)
         except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
             raise OptionsError(f"the model {config.model} cannot be built: {error}") from error
     if config.model == "lenet5" and source.sizes["shape"] != (1, 28, 28):
@@ -114,8 +123,10 @@ def build_model(config: Config, source: Source) -> nn.Module:
     return model
 
 
-def loss_of(reduction: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy of scores of shape (..., classes) with targets of shape (...)."""
+def loss_of(reduction: str, data: DataOptions | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy of scores of shape (..., classes) with targets of shape (...); squared errors of numbers."""
+    if data is not None and data.is_vectors:
+        return partial(functional.mse_loss, reduction=reduction)
 
     def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
         if outputs.ndim > 2:
@@ -146,7 +157,20 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _source(options: DataOptions, recipe: Recipe) -> Source:
+    if options.is_vectors:
+        return _vectors(options, recipe)
     return _text(options) if options.is_text else _images(options, recipe)
+
+
+def _vectors(options: DataOptions, recipe: Recipe) -> Source:
+    """Pairs of vectors with an invariant function of them, drawn; the same for every seed of a training."""
+    generator = torch.Generator().manual_seed(0)
+    train, test = (
+        Samples(*(_rounded(part, recipe) for part in o5_regression(count, generator)))
+        for count in (options.train_limit or _VECTORS, options.test_limit or _TEST_VECTORS)
+    )
+    parts = torch.arange(len(test)).split(_CHUNK)
+    return Source(train, test, parts, {"dimensions": train.x.shape[-1]}, digest(train.x, train.y))
 
 
 def _text(options: DataOptions) -> Source:
@@ -187,6 +211,13 @@ def _images(options: DataOptions, recipe: Recipe) -> Source:
 def _rounded(x: Tensor, recipe: Recipe) -> Tensor:
     """Inputs in the format of activations, once and for all."""
     return posit_tensor(x, recipe.activations) if recipe.is_posit else x
+
+
+def _real(x: Tensor) -> Tensor:
+    """Values of posits or floats as float64; labels stay as they are."""
+    if isinstance(x, PositTensor):
+        return x.to_float(torch.float64)
+    return x.double() if x.is_floating_point() else x
 
 
 def few_samples(source: Source, count: int) -> tuple[Tensor, Tensor]:

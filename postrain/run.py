@@ -60,7 +60,7 @@ def train(
     require_checkpoint(out, resume)
     prepared = prepare(config)
     folder = prepare_output(out)
-    loss = loss_of("mean" if config.plan.micro_batch is None else "sum")
+    loss = loss_of("mean" if config.plan.micro_batch is None else "sum", config.data)
     fitted = fit(
         prepared.model,
         prepared.source.train,
@@ -103,7 +103,7 @@ def outcome(prepared: Prepared, fitted: Fitted, folder: Path, figures: bool) -> 
     steps, evaluations = (logs.read(folder / name) for name in (logs.STEPS, logs.EVALUATIONS))
     if figures:
         plot_loss(steps, evaluations, folder / LOSS)
-        _plot_distributions(prepared, loss_of("mean"), folder)
+        _plot_distributions(prepared, loss_of("mean", prepared.config.data), folder)
     last = evaluations[-1] if evaluations else {}
     scores = {key: value for key, value in last.items() if value is not None and key not in ("step", "epoch")}
     skipped = sum(row["loss"] is None or row["loss"] != row["loss"] for row in steps)
@@ -116,7 +116,7 @@ def covered(config: Config) -> Coverage:
     plan = config.plan
     size = plan.micro_batch or plan.batch
     x, y = few_samples(source, size)
-    loss = loss_of("mean" if plan.micro_batch is None else "sum")
+    loss = loss_of("mean" if plan.micro_batch is None else "sum", config.data)
     return coverage(model, x, loss=lambda outputs: loss(outputs, y), passes=-(-plan.batch // size))
 
 

@@ -98,6 +98,24 @@ def carry(limbs, base):
                 low[j] -= part
 
 
+@njit(numba.void(_F2, _I, _I, numba.types.Array(numba.int64, 2, "A")), nogil=True, cache=True)
+def to_limbs(limbs, low, width, out):
+    """Cut sums into integers times 2**low, 2**(low + width), …; lower ones are at most half of the next unit."""
+    for j in range(limbs.shape[1]):
+        for t in range(out.shape[0]):
+            out[t, j] = 0
+        for s in range(limbs.shape[0]):
+            x = limbs[s, j]
+            for t in range(out.shape[0] - 1, 0, -1):
+                scale = low + width * t
+                y = x * bits_float((1023 - scale) << 52)
+                whole = np.rint(y)
+                out[t, j] += np.int64(whole)
+                x -= whole * bits_float((1023 + scale) << 52)
+            if out.shape[0] > 0:
+                out[0, j] += np.int64(x * bits_float((1023 - low) << 52))
+
+
 @njit(numba.void(_F2, _F1, _F1), nogil=True, cache=True)
 def read(limbs, total, error):
     """The sums in float64, and bounds of their errors: 0 where a sum is exact."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from posit import _quire_wire
 from posit._array import PositArray
 from posit._bands import Bands
 from posit._matmul_operands import carries_products
@@ -19,6 +20,8 @@ from posit._planes import Factor, Terms
 from posit._quire_array import QuireArray
 from posit._quire_division import divided
 from posit._quire_forms import add_form, widened
+from posit._quire_layout import EXACT, THREE, QuireLayout, layout
+from posit._quire_totals import Total
 from posit._segments import add_rows
 from posit.codec import Codes, decode
 from posit.errors import FormatMismatch
@@ -49,6 +52,7 @@ class GradientSum:
     def __init__(self, parameter: PositTensor, fmt: Format) -> None:
         self.parameter, self.format = parameter, fmt
         self.terms = 0  #: how many gradients have been added
+        self.total: Total | None = None  #: of all ranks, once they came together
         self._bands = Bands(parameter.numel(), fmt)
         self._quires: QuireArray | None = None
 
@@ -64,11 +68,43 @@ class GradientSum:
         self._bands.move_to(whole.reshape(whole.size))
         return whole
 
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for products of three factors."""
+        return self._quires is not None and self._quires.variant == THREE
+
+    @property
+    def layout(self) -> QuireLayout:
+        """Of quires that hold the sum."""
+        return layout(self.format, THREE if self.wide else EXACT)
+
+    def extent(self) -> _quire_wire.Extent:
+        """Which bits of the sum are in use."""
+        return self._bands.extent() if self._quires is None else _quire_wire.extent(self.quires)
+
+    def pack(self, start: int, stop: int, at: _quire_wire.Window, out: _quire_wire.Limbs) -> None:
+        """Write the limbs of elements start .. stop - 1 to `out`, shape (at.count, stop - start)."""
+        if self._quires is None:
+            self._bands.pack(start, stop, at, out)
+        else:
+            _quire_wire.pack(self.quires, start, stop, at, out)
+
+    def replace(self, total: Total) -> None:
+        """Become the total of all ranks, and give up the own sum; nothing can be added any more."""
+        self.give_up()
+        self.total = total
+
+    def give_up(self) -> None:
+        """Free the memory: the sum is not needed any more."""
+        self._bands, self._quires, self.total = Bands(self.parameter.numel(), self.format), None, None
+
     def gradient(self, divisor: int = 1) -> PositTensor:
         """The sums over a whole number, each rounded once to the format of gradients."""
         policy = self.parameter.policy
         fmt = self.parameter.format if policy is None else policy.gradients
-        if self._quires is None:
+        if self.total is not None:
+            codes = self.total.rounded(divisor, fmt).reshape(self.parameter.shape)
+        elif self._quires is None:
             codes = self._bands.rounded(divisor, fmt).reshape(self.parameter.shape)
         else:
             codes = divided(self.quires, divisor, fmt)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from posit.torch import PositTensor
+from postrain.distributed.buckets import BUCKET_BYTES, Buckets
 from postrain.distributed.group import current
 from postrain.distributed.handshake import require_equal
-from postrain.distributed.reducer import BUCKET_BYTES
 from postrain.distributed.sync import GradientSync
 from postrain.distributed.team import Team
 from postrain.errors import OptionsError
@@ -68,9 +68,9 @@ class DataParallel(nn.Module):
         self.module = module
         self.divisor = divisor
         self._team = current() if team is None else team
-        self._sync = self._team.together(lambda: GradientSync(module, self._team, bucket_bytes))
-        require_equal(self._team, _kinds(module))
-        _copy_from_first(self._team, module)
+        self._sync = self._team.together(lambda: GradientSync(module, Buckets(self._team, bucket_bytes)))
+        require_equal(self._team, kinds(module))
+        copy_from_first(self._team, module)
         self._samples = 0
         self._together = True
         self._step = 0
@@ -147,7 +147,7 @@ def _at_backward(outputs: Any, call: Any) -> None:
             _at_backward(each, call)
 
 
-def _kinds(module: nn.Module) -> dict[str, Any]:
+def kinds(module: nn.Module) -> dict[str, Any]:
     """Names, formats and shapes of what the module holds, and its policies."""
     kinds = {}
     for name, each in module.state_dict(keep_vars=True).items():
@@ -156,7 +156,8 @@ def _kinds(module: nn.Module) -> dict[str, Any]:
     return {"module": kinds}
 
 
-def _copy_from_first(team: Team, module: nn.Module) -> None:
+def copy_from_first(team: Team, module: nn.Module) -> None:
+    """Give all ranks the weights and buffers of rank 0; they are of the same kinds."""
     with torch.no_grad():
         for each in module.state_dict(keep_vars=True).values():
             plain = each.codes if isinstance(each, PositTensor) else each

@@ -54,7 +54,7 @@ def train_float32(config: Config, team: Team) -> str:
     config = replace(config, recipe=Recipe(FLOAT32))
     prepared = prepare(config)
     model = DistributedDataParallel(prepared.model)
-    loss, plan, data = loss_of("sum"), config.plan, prepared.source.train
+    loss, plan, data = loss_of("sum", config.data), config.plan, prepared.source.train
     done = 0
     while done < (plan.iterations or 0):
         for indices in batches(

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
 from posit.torch import GradientSum, PositTensor
 from posit.torch.accumulation import into
-from postrain.accumulate import Sums, open_sums, round_sums
-from postrain.distributed.reducer import BUCKET_BYTES, Buckets, Reducer, Traffic
-from postrain.distributed.team import Team
+from postrain.accumulate import Sums, open_sums, round_sums, watched
+from postrain.distributed.buckets import Buckets, Traffic
+from postrain.distributed.reducer import Reducer, filling
 from postrain.errors import RecipeError
 
 
@@ -23,28 +22,19 @@ class GradientSync:
 
     Args:
         model: A converted model, the same on all ranks.
-        team: The ranks.
-        bucket_bytes: Of a buffer; there are two.
+        buckets: What limbs travel in, between the ranks.
 
     Raises:
         RecipeError: the model is not in posits, or sums its products in float32.
     """
 
-    def __init__(self, model: nn.Module, team: Team, bucket_bytes: int = BUCKET_BYTES) -> None:
-        _require_exact(model)
-        self.model, self.team = model, team
-        self.buckets = Buckets(team, bucket_bytes)
+    def __init__(self, model: nn.Module, buckets: Buckets) -> None:
+        require_exact(model)
+        self.model, self.buckets = model, buckets
         self.sums: Sums | None = None
-        self._extra: tuple[GradientSum, ...] = ()
         self._reducer: Reducer | None = None
         self._armed = False
-        self._nodes = [self._watched(each) for each in model.parameters() if each.requires_grad]
-
-    def _watched(self, parameter: torch.Tensor) -> Any:
-        """The parameter's node in the graph, with our hook; it lives as long as someone holds it."""
-        node = torch.autograd.graph.get_gradient_edge(parameter).node
-        node.register_hook(lambda *_: self._ready(parameter))
-        return node
+        self._nodes = watched(model, self._ready)
 
     def _ready(self, parameter: torch.Tensor) -> None:
         if self._armed and self._reducer is not None:
@@ -64,9 +54,8 @@ class GradientSync:
         """
         self.sums = open_sums(self.model)
         named = [*extra, *((self.sums.names[id(each.parameter)], each) for each in self.sums.sums)]
-        names, sums = [name for name, _ in named], [each for _, each in named]
-        self._reducer = Reducer(sums, names, self.buckets)
-        self._reducer.step = step
+        stages = list(filling([each for _, each in named], self.buckets.each))
+        self._reducer = Reducer(stages, {id(each): name for name, each in named}, self.buckets, step)
         self._armed = False
         return self.sums
 
@@ -100,7 +89,12 @@ class GradientSync:
         round_sums(sums)
 
 
-def _require_exact(model: nn.Module) -> None:
+def require_exact(model: nn.Module) -> None:
+    """Refuse a model whose gradients depend on the number of workers.
+
+    Raises:
+        RecipeError: it is not in posits, or sums its products in float32.
+    """
     for name, parameter in model.named_parameters():
         if not isinstance(parameter, PositTensor):
             raise RecipeError(

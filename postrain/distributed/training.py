@@ -5,17 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import posit
 from postrain import run
 from postrain._train import digest
 from postrain.config import Config
+from postrain.distributed.buckets import BUCKET_BYTES
 from postrain.distributed.handshake import require_equal
-from postrain.distributed.reducer import BUCKET_BYTES
+from postrain.distributed.parallel import copy_from_first, kinds
 from postrain.distributed.team import Team
 from postrain.distributed.workers import Workers
 from postrain.errors import OptionsError
+from postrain.feeds import Samples
+from postrain.feeds import digest as digest_of
 from postrain.files import prepare_output
-from postrain.loop import fit
+from postrain.loop import Plan, fit
 from postrain.options import NoProgress, Progress
 from postrain.prepared import Prepared, loss_of, prepare
 
@@ -54,7 +59,7 @@ def train(
         OutputError, DataError, NaRError: as `postrain.run.train`.
     """
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
-    config = canonical(config)
+    config = replace(config, plan=canonical(config.plan))
     _use_threads(config)
     wanted = None if restarted else resume
     # the folder is rank 0's
@@ -73,7 +78,7 @@ def train(
     fitted = fit(
         prepared.model,
         prepared.source.train,
-        loss_of("sum"),
+        loss_of("sum", config.data),
         prepared.optimizer,
         config.plan,
         scheduler=prepared.scheduler,
@@ -90,11 +95,31 @@ def train(
     return done
 
 
-def canonical(config: Config) -> Config:
-    """The configuration with the arithmetic of several ranks: without a micro-batch, a pass takes the whole share."""
-    if config.plan.micro_batch is not None:
-        return config
-    return replace(config, plan=replace(config.plan, micro_batch=config.plan.batch))
+def canonical(plan: Plan) -> Plan:
+    """The plan with the arithmetic of several ranks: without a micro-batch, a pass takes the whole share."""
+    return plan if plan.micro_batch is not None else replace(plan, micro_batch=plan.batch)
+
+
+def joining(team: Team, model: nn.Module, data: Samples, plan: Plan) -> Workers:
+    """This rank's part in training a model on data in memory, for `postrain.loop.fit`; rank 0's weights are taken.
+
+    Args:
+        team: The ranks.
+        model: Converted.
+        data: All samples, the same on all ranks.
+        plan: From `canonical`.
+
+    Raises:
+        RecipeError: the ranks differ in code, model, data or plan, or the model is not exact.
+    """
+    facts = {
+        "train": {**plan.identity(), "steps": plan.steps(len(data))},
+        "data": digest_of(data.x, data.y),
+        BUCKET: bucket_bytes(),
+    }
+    require_equal(team, {**facts, **kinds(model)})
+    copy_from_first(team, model)
+    return team.together(lambda: Workers(model, team, plan.micro_batch or plan.batch, bucket_bytes()))
 
 
 def bucket_bytes() -> int:

@@ -1,17 +1,19 @@
 """What the training loop does differently on several ranks; see `postrain.loop.fit`."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from posit.torch import GradientSum, PositTensor, posit_tensor
 from postrain import checkpoint
+from postrain.accumulate import add_loss, loss_sum, mean_loss
 from postrain.counters import Counts
-from postrain.distributed.reducer import BUCKET_BYTES
-from postrain.distributed.sync import GradientSync
+from postrain.distributed.buckets import BUCKET_BYTES, Buckets
+from postrain.distributed.reducer import Reducer, Stage
+from postrain.distributed.sync import GradientSync, require_exact
 from postrain.distributed.team import Team
 
 Part = tuple[float, int, int]
@@ -33,8 +35,14 @@ class Workers:
     def __init__(
         self, model: nn.Module, team: Team, micro_batch: int, bucket_bytes: int = BUCKET_BYTES
     ) -> None:
-        self.team, self.micro_batch = team, micro_batch
-        self.sync = GradientSync(model, team, bucket_bytes)
+        require_exact(model)
+        self.model, self.team, self.micro_batch = model, team, micro_batch
+        self.buckets = Buckets(team, bucket_bytes)
+
+    @cached_property
+    def sync(self) -> GradientSync:
+        """Of modes whose gradients are all there before the update."""
+        return GradientSync(self.model, self.buckets)
 
     def share(self, indices: Tensor) -> Tensor:
         """This rank's part of a step's samples."""
@@ -59,7 +67,7 @@ class Workers:
             NaRError: a NaR on any rank, on all of them.
             WorkerError: a rank failed or was lost.
         """
-        losses = self._losses()
+        losses = loss_sum(self.model)
         self.sync.open(number, ("the loss", losses))
         error: Exception | None = None
         try:
@@ -67,20 +75,24 @@ class Workers:
                 for start in range(0, samples, self.micro_batch):
                     self.sync.arm(start + self.micro_batch >= samples)
                     loss = one_pass(slice(start, start + self.micro_batch))
-                    losses.add(posit_tensor(torch.tensor([loss], dtype=torch.float64), losses.format))
+                    add_loss(losses, loss)
         except Exception as caught:
             error = caught
         (total,) = self.sync.close([targets], error)
         self.sync.round(total)
-        return float(losses.quires.to_fraction()[0]) / total
+        return mean_loss(losses, total)
 
-    def _losses(self) -> GradientSum:
-        """An exact sum for the losses, in the quires that gradients are summed in."""
-        like = next(iter(self.sync.model.parameters()))
-        assert isinstance(like, PositTensor)
-        formats = [like.format] if like.policy is None else [like.format, like.policy.loss]
-        fmt = max(formats, key=lambda each: each.nbits)
-        return GradientSum(posit_tensor(torch.zeros(1), fmt), fmt)
+    def total(self, number: int) -> int:
+        """The sum of a whole number over the ranks."""
+        summed = torch.tensor([number], device=self.team.device)
+        self.team.wait(self.team.summed(summed))
+        return int(summed)
+
+    def layers(
+        self, stages: Sequence[Stage], names: dict[int, str], number: int, complete: Callable[[Stage], object]
+    ) -> Reducer:
+        """What brings the layers of a step together one by one; see `postrain.distributed.reducer.Reducer`."""
+        return Reducer(stages, names, self.buckets, number, complete)
 
     def add_up(self, counts: Counts) -> None:
         """Add the counts of all ranks' activations."""

@@ -21,7 +21,7 @@ from postrain.memory._account import Case
 from postrain.memory.formulas import posit_workspace
 from postrain.memory.layer_formulas import convolution_sums_workspace
 from postrain.memory.purposes import QUIRES, purpose
-from postrain.modes.reversible import Outer
+from postrain.modes.reversible import Rounded
 from postrain.nn.passage import Passage
 from postrain.recipe import Recipe
 
@@ -73,10 +73,15 @@ class PlannedFunctions:
         return posit_workspace(op, args, result, self._fmt)
 
     def __enter__(self) -> Self:
-        self._before = functional.scaled_dot_product_attention, Passage._back, Outer.open, Outer.update
+        self._before = (
+            functional.scaled_dot_product_attention,
+            Passage._back,
+            Rounded.gradients,
+            Rounded.update,
+        )
         functional.scaled_dot_product_attention = self._attention  # type: ignore[assignment]
         planned, rooms = self, self._rooms
-        _, run_back, _, run_update = self._before
+        _, run_back, run_gradients, run_update = self._before
 
         def back(self: Passage, index: int, parameters: Any, gradients: Any) -> Any:
             rows = list(self.parts())
@@ -87,22 +92,26 @@ class PlannedFunctions:
             planned.in_sums = False
             return found
 
-        def opened(outer: Outer, part: nn.Module) -> None:
+        def gradients(outer: Rounded, part: nn.Module, *given: Any) -> Any:
             new = [p for p in part.parameters() if p.requires_grad and id(p) not in rooms]
             if outer.mode.settings.micro_batch is not None:
                 rooms.update((id(each), planned._sums([each])) for each in new)
+            return run_gradients(outer, part, *given)
 
-        def update(outer: Outer, parameters: Sequence[nn.Parameter]) -> None:
+        def update(outer: Rounded, parameters: Sequence[nn.Parameter]) -> None:
             for each in parameters:
                 rooms.pop(id(each), None)
             run_update(outer, parameters)
 
         Passage._back = back  # type: ignore[method-assign]
-        Outer.open, Outer.update = opened, update  # type: ignore[method-assign,assignment]
+        Rounded.gradients, Rounded.update = gradients, update  # type: ignore[method-assign,assignment]
         return self
 
     def __exit__(self, *error: object) -> None:
-        functional.scaled_dot_product_attention, Passage._back, Outer.open, Outer.update = self._before  # type: ignore[method-assign]
+        attention, back, gradients, update = self._before
+        functional.scaled_dot_product_attention = attention
+        Passage._back = back  # type: ignore[method-assign]
+        Rounded.gradients, Rounded.update = gradients, update  # type: ignore[method-assign]
 
     def _sums(self, parameters: Any) -> Tensor:
         """Of exact sums over micro-batches."""

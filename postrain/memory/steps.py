@@ -176,6 +176,11 @@ def require_options(case: Case) -> None:
         raise MeasurementError(
             f"there is no prediction for optimizer {case.optimizer!r}; there are {', '.join(OPTIMIZERS)}"
         )
+    if case.mode == "fused" and case.micro_batch is not None:
+        raise MeasurementError(
+            "there is no prediction for mode 'fused' with micro-batches; leave out micro_batch, or account for "
+            "'accumulate' or 'reversible'"
+        )
     if case.batch < 1:
         raise MeasurementError(f"a batch needs at least one sample, got {case.batch}")
 

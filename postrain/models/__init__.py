@@ -1,5 +1,6 @@
 """Ready-made networks of plain torch modules, their first weights the same bits on every machine."""
 
+from postrain.models.geometric import VectorPairs
 from postrain.models.images import LeNet5, cnn, local_mlp, mlp
 from postrain.models.initial import initialise
 from postrain.models.reversible import (
@@ -14,6 +15,7 @@ __all__ = [
     "CharLSTM",
     "CharTransformer",
     "LeNet5",
+    "VectorPairs",
     "cnn",
     "initialise",
     "local_mlp",

@@ -69,7 +69,8 @@ def stepper(
         loss: Outputs and targets to the loss; with micro-batches it must be the sum over what it is given.
         optimizer: Ours for posits; for float32 one of torch's.
         settings: Micro-batches, clipping, what to do about NaR.
-        workers: The ranks that train together, in modes whose gradients are all there before the update.
+        workers: The ranks that train together, in modes whose gradients are exact sums; not `forward`, `local` and
+            `zeroth`.
 
     Raises:
         ModeError: the mode is unknown, cannot train on several workers, or needs what model, optimizer or settings do
@@ -88,13 +89,8 @@ def stepper(
     own = settings or Settings()
     if mode not in MODES:
         raise ModeError(f"unknown mode {mode!r}; there are {', '.join(MODES)}")
-    if mode in _OWN and workers is not None:
-        raise ModeError(
-            f"mode {mode!r} updates parameters before all workers could add to their gradients; on several workers use "
-            "'reverse', 'accumulate' or 'checkpointed'"
-        )
     if mode in _OWN:
-        return _OWN[mode](model, loss, optimizer, own)
+        return _OWN[mode](model, loss, optimizer, own, workers)
     if mode == "accumulate" and own.micro_batch is None:
         raise ModeError("mode 'accumulate' needs micro_batch, the number of samples of a backward pass")
     forward = checkpointed(model) if mode == "checkpointed" else None

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,13 @@ from postrain._step import StepResult
 from postrain.convert import RoundInputs
 from postrain.counters import Counts, nars, origin_of_nar
 from postrain.errors import ModeError, NaRError
+from postrain.modes._layered import Layered, Stages
 from postrain.nn.passage import at_step
 from postrain.optim import PositOptimizer
 from postrain.optim._parts import require_parts
+
+if TYPE_CHECKING:
+    from postrain.distributed.workers import Workers
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,17 +54,25 @@ class OwnUpdate:
     Gradients do not exist together, so they cannot be clipped to a common norm, and a step cannot be left out.
 
     Raises:
-        ModeError: `clip` or ``on_nar="skip"`` is asked for, or the optimizer has no rule for a step in parts.
+        ModeError: `clip` or ``on_nar="skip"`` is asked for, or the optimizer has no rule for a step in parts, or there
+            are workers and the mode does not give the same bits on any number of them.
     """
 
     model: nn.Module
     loss: Loss
     optimizer: torch.optim.Optimizer
     settings: Settings
+    workers: "Workers | None" = None  #: the ranks that train together; samples are then this rank's share
 
     name = "fused"
+    on_workers = False  #: whether the mode's bits do not depend on how samples are divided among workers
 
     def __post_init__(self) -> None:
+        if self.workers is not None and not self.on_workers:
+            raise ModeError(
+                f"mode {self.name!r} estimates gradients from float64 sums over samples, which depend on how these are "
+                "divided among workers; on several use 'reverse', 'accumulate', 'checkpointed', 'fused' or 'reversible'"
+            )
         if self.settings.clip is not None:
             raise ModeError(
                 f"mode {self.name!r} updates parameters before all gradients are there, so their norm cannot be "
@@ -84,6 +97,20 @@ class OwnUpdate:
             loss = self.run(number, samples, x, y)
             self.optimizer.step()  # ends the step
         return StepResult(number, loss, False, counts[0] if counts else None)
+
+    @contextmanager
+    def layered(self, number: int, targets: int, stages: Stages) -> Iterator[Layered]:
+        """A step in exact sums; its parameters are updated layer by layer, what is left at the end of the context.
+
+        What goes wrong in the context on one worker is raised on all of them.
+        """
+        step = Layered(self.model, self.optimizer, targets, stages, number, self.workers)
+        try:
+            yield step
+        except Exception as error:
+            step.end(error)
+            raise
+        step.end()
 
     @abstractmethod
     def run(self, number: int, samples: Tensor, x: Tensor, y: Tensor) -> float:

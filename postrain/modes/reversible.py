@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from posit.torch import PositTensor, phase
-from posit.torch.accumulation import GradientSum, into
+from posit.torch import phase
 from posit.torch.ops.dropout import KeyedCalls, dropout_keys
-from postrain.accumulate import widest
-from postrain.errors import AccumulationError, ModeError
-from postrain.memory.purposes import QUIRES, purpose
+from postrain.errors import ModeError
 from postrain.modes._base import OwnUpdate, entered
+from postrain.modes._layered import Layered, in_posits, layers_of
 from postrain.nn import ReversibleStack
 from postrain.nn.passage import Passage, gradients_of, joined, parts
 from postrain.nn.reversible import in_micro_batches
@@ -51,9 +49,10 @@ class Parts:
 class Reversible(OwnUpdate):
     """Training that stores no activation of the stack, and of its gradients those of one block.
 
-    Micro-batches go through stem, every block and head in turn, while the stream holds the whole batch.  With them the
-    loss must be a sum; a gradient is the exact sum over the batch, divided by the number of targets and rounded once,
-    as in `postrain.accumulate`, so that the size of micro-batches changes no bit.
+    Micro-batches go through stem, every block and head in turn, while the stream holds the whole batch.  With them, and
+    on several workers, the loss must be a sum; a gradient is the exact sum over the batch, divided by the number of
+    targets and rounded once, as in `postrain.accumulate`, so that the size of micro-batches and the number of workers
+    change no bit.  Workers bring a block's gradients together before they run back the one before it.
 
     Raises:
         ModeError: the model is no nn.Sequential with one ReversibleStack, or a parameter of a block is used elsewhere
@@ -61,6 +60,7 @@ class Reversible(OwnUpdate):
     """
 
     name = "reversible"
+    on_workers = True
 
     def check(self) -> None:
         """Take the model apart."""
@@ -80,6 +80,29 @@ class Reversible(OwnUpdate):
 
     def run(self, number: int, samples: Tensor, x: Tensor, y: Tensor) -> float:
         """Stem and stack without a graph; head; stack back; stem."""
+        divided = self.settings.micro_batch is not None or self.workers is not None
+        if not (divided and in_posits(self.model)):
+            outer = Rounded(self, y.numel() if divided else 1)
+            return sum(self._through(outer, number, samples, x, y)) / outer.divisor
+        with self.layered(number, y.numel(), self._stages()) as sums:
+            if len(samples):
+                for loss in self._through(_Exact(sums), number, samples, x, y):
+                    sums.add_loss(loss)
+        return sums.loss
+
+    def _stages(self) -> list[list[nn.Parameter]]:
+        """Parameters in the order in which their gradients are complete: head, blocks from the last on, stem."""
+        stem, head = (layers_of(each) for each in (self.parts.stem, self.parts.head))
+        shared = {id(each) for layer in stem for each in layer}
+        own = [[each for each in layer if id(each) not in shared] for layer in head]
+        blocks = [
+            [each for each in block.parameters() if each.requires_grad]
+            for block in reversed(self.parts.stack.blocks)
+        ]
+        return [each for each in (*own, *blocks, *stem) if each]
+
+    def _through(self, outer: "_Outer", number: int, samples: Tensor, x: Tensor, y: Tensor) -> list[float]:
+        """There and back; the losses of all passes."""
         stem, stack, head = self.parts.stem, self.parts.stack, self.parts.head
         x = entered(self.model, x)
         with (
@@ -87,36 +110,30 @@ class Reversible(OwnUpdate):
             in_micro_batches(stack, self.settings.micro_batch),
         ):
             stack.require_deterministic()
-            outer = Outer(self, y.numel() if self.settings.micro_batch is not None else 1)
             calls = KeyedCalls.now()
             passage = through_stem(stem, stack, x, self.settings.micro_batch, record=True)
-            passage.divisor = outer.divisor if passage.kind.format is not None else 1
             passage.forward()
-            loss, gradients = self._head(outer, passage, y, number, x)
-            outer.update([each for each in head.parameters() if id(each) not in outer.in_stem])
-            passage.backward(gradients, self._update)
+            losses, gradients = self._head(outer, passage, y, number, x)
+            in_stem = {id(each) for each in stem.parameters()}
+            outer.update([each for each in head.parameters() if id(each) not in in_stem])
+            with outer.adding():
+                passage.backward(gradients, outer.block)
             self._stem(outer, passage, x, gradients, calls)
             outer.update([*stem.parameters(), *head.parameters()])
-        return loss
-
-    def _update(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-        for parameter, grad in zip(parameters, gradients, strict=True):
-            parameter.grad = grad
-        step_part(self.optimizer, parameters)
+        return losses
 
     def _head(
-        self, outer: "Outer", passage: Passage, y: Tensor, number: int, x: Tensor
-    ) -> tuple[float, tuple[Tensor, Tensor]]:
-        """The loss per target, and the gradient of what leaves the stack."""
-        total, halves = 0.0, None
-        outer.open(self.parts.head)
+        self, outer: "_Outer", passage: Passage, y: Tensor, number: int, x: Tensor
+    ) -> tuple[list[float], tuple[Tensor, Tensor]]:
+        """The loss of each pass, and the gradient of what leaves the stack."""
+        losses, halves = list[float](), None
         for rows in parts(len(y), self.settings.micro_batch):
             with torch.enable_grad(), outer.adding():
                 h = passage.leave(rows).requires_grad_()
                 loss = self.loss(self.parts.head(h), y[rows])
                 self.require_number(loss, number, lambda: self.model(x))
-            (to_h,) = outer.gradients(self.parts.head, loss, [h], self.settings.loss_scale / outer.share)
-            total += float(loss.item())
+            (to_h,) = outer.gradients(self.parts.head, loss, [h], self.settings.loss_scale / outer.divisor)
+            losses.append(float(loss.item()))
             del loss, h
             found = gradients_of(passage, to_h)
             if halves is None:
@@ -125,11 +142,11 @@ class Reversible(OwnUpdate):
                 whole[rows] = part
             del to_h, found
         assert halves is not None
-        return total / outer.divisor, halves
+        return losses, halves
 
     def _stem(
         self,
-        outer: "Outer",
+        outer: "_Outer",
         passage: Passage,
         x: Tensor,
         gradients: tuple[Tensor, Tensor],
@@ -137,7 +154,6 @@ class Reversible(OwnUpdate):
     ) -> None:
         if not any(each.requires_grad for each in self.parts.stem.parameters()):
             return
-        outer.open(self.parts.stem)
         for rows in parts(len(x), self.settings.micro_batch):
             with torch.enable_grad(), outer.adding(), calls.part(rows) if calls else nullcontext():
                 h = self.parts.stem(x[rows])
@@ -146,63 +162,102 @@ class Reversible(OwnUpdate):
             del h
 
 
-class Outer:
-    """Gradients of stem and head, exact over micro-batches."""
+class _Outer(Protocol):
+    """What becomes of gradients."""
 
-    def __init__(self, mode: Reversible, divisor: int) -> None:
-        self.mode, self.divisor = mode, divisor
-        own = [*mode.parts.stem.parameters(), *mode.parts.head.parameters()]
-        self.in_stem = {id(each) for each in mode.parts.stem.parameters()}
-        self.sums: dict[int, GradientSum] = {}
-        posits = [each for each in own if isinstance(each, PositTensor) and each.requires_grad]
-        self.format = widest(posits) if posits else None
-        self.share = divisor if not posits else 1  # of float32 losses, which are divided at once
-
-    def open(self, part: nn.Module) -> None:
-        """Make sums for the parameters of stem or head, if there are micro-batches."""
-        if self.format is None or self.mode.settings.micro_batch is None:
-            return
-        with purpose(QUIRES):
-            for each in part.parameters():
-                if each.requires_grad and isinstance(each, PositTensor) and id(each) not in self.sums:
-                    self.sums[id(each)] = GradientSum(each, self.format)
+    divisor: int  #: of losses, before their gradients are taken
 
     def adding(self) -> AbstractContextManager[None]:
-        """Let operators add to the sums; with none of them nothing changes."""
-        return into(self.sums.values()) if self.sums else nullcontext()
+        """Of forward passes whose gradients go to exact sums."""
 
     def gradients(
         self, part: nn.Module, result: Tensor, inputs: list[Tensor], factor: float, grad: Tensor | None = None
     ) -> list[Any]:
-        """Those of `inputs` are returned, those of the part's parameters added up."""
-        parameters = [each for each in part.parameters() if each.requires_grad]
-        scaled = result if factor == 1.0 else result * factor
-        found = torch.autograd.grad(scaled, [*inputs, *parameters], grad, allow_unused=True)
-        for parameter, each in zip(parameters, found[len(inputs) :], strict=True):
-            if each is not None:
-                self._keep(part, parameter, each)
-        return list(found[: len(inputs)])
+        """Those of `inputs` are returned, those of the part's parameters kept."""
 
-    def _keep(self, part: nn.Module, parameter: nn.Parameter, grad: Tensor) -> None:
-        if id(parameter) in self.sums:
-            names = {id(each): name for name, each in part.named_parameters()}
-            raise AccumulationError(
-                f"the gradient of {names[id(parameter)]} outside of the stack was rounded for each micro-batch: an "
-                "operator that uses it does not add to exact sums; use it in the layers of torch.nn only, or leave "
-                "out micro_batch"
-            )
-        with torch.no_grad(), phase(backward=True):
-            parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+    def block(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+        """Take the gradients of a block, and update it."""
 
     def update(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Step these parameters, one after the other, and give up their sums."""
+        """Update parameters of stem or head, whose gradients are complete."""
+
+
+class Rounded:
+    """Gradients of a whole batch, or float32 ones of its parts, which are divided before they are added."""
+
+    def __init__(self, mode: Reversible, divisor: int) -> None:
+        self.mode, self.divisor = mode, divisor
+
+    def adding(self) -> AbstractContextManager[None]:
+        """Nothing is added to sums."""
+        return nullcontext()
+
+    def gradients(
+        self, part: nn.Module, result: Tensor, inputs: list[Tensor], factor: float, grad: Tensor | None = None
+    ) -> list[Any]:
+        """Those of the part's parameters are added to what they have."""
+        parameters = [each for each in part.parameters() if each.requires_grad]
+        found = _derivatives(result, inputs, parameters, factor, grad)
+        for parameter, each in zip(parameters, found[len(inputs) :], strict=True):
+            if each is not None:
+                with torch.no_grad(), phase(backward=True):
+                    parameter.grad = each if parameter.grad is None else parameter.grad + each
+        return found[: len(inputs)]
+
+    def block(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+        """Update a block."""
+        for parameter, grad in zip(parameters, gradients, strict=True):
+            parameter.grad = grad
+        step_part(self.mode.optimizer, parameters)
+
+    def update(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Update what has a gradient."""
         for each in dict.fromkeys(parameters):
-            found = self.sums.pop(id(each), None)
-            if found is not None and found.terms:
-                each.grad = found.gradient(self.divisor)
-            del found
             if each.grad is not None:
                 step_part(self.mode.optimizer, [each])
+
+
+class _Exact:
+    """Gradients that are exact sums over micro-batches and workers."""
+
+    divisor = 1
+
+    def __init__(self, sums: Layered) -> None:
+        self.sums = sums
+
+    def adding(self) -> AbstractContextManager[None]:
+        return self.sums.adding()
+
+    def gradients(
+        self, part: nn.Module, result: Tensor, inputs: list[Tensor], factor: float, grad: Tensor | None = None
+    ) -> list[Any]:
+        parameters = [each for each in part.parameters() if each.requires_grad]
+        found = _derivatives(result, inputs, parameters, factor, grad)
+        self._refuse(parameters, found[len(inputs) :])
+        return found[: len(inputs)]
+
+    def block(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+        self._refuse(parameters, gradients)
+        self.sums.ready(parameters)
+
+    def update(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.sums.ready(parameters)
+
+    def _refuse(self, parameters: Sequence[nn.Parameter], found: Sequence[Tensor | None]) -> None:
+        for parameter, grad in zip(parameters, found, strict=True):
+            self.sums.refuse_rounded(parameter, grad)
+
+
+def _derivatives(
+    result: Tensor,
+    inputs: list[Tensor],
+    parameters: list[nn.Parameter],
+    factor: float,
+    grad: Tensor | None,
+) -> list[Any]:
+    """Of a result times a factor, with respect to inputs and parameters; None where there is none."""
+    scaled = result if factor == 1.0 else result * factor
+    return list(torch.autograd.grad(scaled, [*inputs, *parameters], grad, allow_unused=True))
 
 
 def through_stem(

@@ -64,7 +64,6 @@ class Passage:
     kind: Kind
     halves: tuple[Tensor, Tensor]
     record: bool
-    divisor: int = 1  #: of gradients summed over micro-batches
 
     def __post_init__(self) -> None:
         self.digests: list[bytes] = []
@@ -195,8 +194,7 @@ class Passage:
     ) -> list[Tensor | None]:
         """Take a block's output from the stream, add its input's gradient; its parameters' gradients."""
         parts = list(self.parts())
-        exact = len(parts) > 1 or self.divisor > 1
-        if not exact or active() or self.kind.format is None:
+        if len(parts) == 1 or active() or self.kind.format is None:
             return self._one_after_the_other(index, parameters, gradients, parts)
         posits = [each for each in parameters if isinstance(each, PositTensor)]
         with purpose(QUIRES):
@@ -206,7 +204,7 @@ class Passage:
             rounded = self._one_after_the_other(index, parameters, gradients, parts)
         self._refuse_rounded(index, parameters, rounded)
         by_id = {id(each.parameter): each for each in sums if each.terms}
-        return [_taken(by_id, each, self.divisor) for each in parameters]
+        return [_taken(by_id, each) for each in parameters]
 
     def _one_after_the_other(
         self, index: int, parameters: Parameters, gradients: tuple[Tensor, Tensor], parts: list[slice]
@@ -288,10 +286,10 @@ def _add_gradient(held: Tensor, grad: Tensor, kind: Kind) -> None:
     held.copy_(Outcome(form, kind.policy).cast(total).codes)
 
 
-def _taken(sums: dict[int, GradientSum], parameter: nn.Parameter, divisor: int) -> Tensor | None:
+def _taken(sums: dict[int, GradientSum], parameter: nn.Parameter) -> Tensor | None:
     """The rounded gradient of a parameter, whose sum is given up."""
     found = sums.pop(id(parameter), None)
-    return None if found is None else found.gradient(divisor)
+    return None if found is None else found.gradient()
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 
 from posit import Format, PositArray, QuireArray, _bands, array, posit8, posit16, posit32
 from posit._bands import Bands
+from posit._quire_wire import window
 from posit.codec import decode, encode, encode_rational
 from posit.formats import bposit16
 from tests.posit.test_dot_products import KINDS, factors
@@ -127,3 +128,22 @@ def test_ties_and_sums_of_nothing_are_read_without_error() -> None:
     assert unsigned(sums.rounded(1, posit8), posit8) == wanted
     assert len(set(wanted)) == 2
     assert not Bands(3, posit8).rounded(3, posit8).any()
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 1024])
+def test_limbs_of_the_wire_stand_for_the_sums(ranks: int) -> None:
+    rng = np.random.default_rng(ranks)
+    values = rng.standard_normal((3, 50)) * 2.0 ** rng.integers(-40, 8, (3, 50))
+    exact = np.array([[Fraction(x) for x in row] for row in values.tolist()], object).sum(axis=0)
+    sums = Bands(50, posit32)
+    assert sums.add_values(values.copy())
+    found = sums.extent()
+    assert all(-(Fraction(2) ** found.high) <= x < Fraction(2) ** found.high for x in exact)
+    for low in (found.minus_low, found.minus_low + 70):  # another rank's may be lower
+        at = window(found.high, low, ranks)
+        out = np.empty((at.count, 50), np.int64)
+        sums.pack(0, 50, at, out)
+        assert abs(out).max() <= 2**at.width + 1
+        weights = [Fraction(2) ** (at.low + at.width * t) for t in range(at.count)]
+        assert (sum(w * row.astype(object) for w, row in zip(weights, out, strict=True)) == exact).all()
+    assert Bands(50, posit32).extent().high < -1000

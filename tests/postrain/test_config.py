@@ -48,6 +48,7 @@ MISTAKES = {
     "model": ('[model]\nname = "resnet"', "unknown model.name 'resnet'; there are mlp, lenet5"),
     "model field": ('[model]\nname = "mlp"\nlayers = 3', "unknown field of [model] for mlp 'layers'; there are name, hidden"),
     "text model": ('[model]\nname = "lstm"', "the model lstm learns from tinyshakespeare, text, not from digits"),
+    "vector model": ('[model]\nname = "vector-pairs"', "the model vector-pairs learns from o5-regression, not from digits"),
     "recipe": ('[recipe]\nweigths = "posit8"', "unknown field 'weigths' in a recipe"),
     "recipe name": ('[recipe]\nname = "posit17x"', "unknown recipe 'posit17x'"),
     "recipe field": ('[recipe]\nname = "posit8"\nlos = "posit16"', "unknown field 'los' in a recipe"),

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import posit
 from posit import QuireArray, _quire_wire
+from posit._quire_division import divided
+from posit._quire_totals import Total
 from posit.errors import QuireError
 from posit.testing import posit_arrays
 
@@ -30,7 +32,7 @@ def product_of(pair: tuple[Any, Any]) -> QuireArray:
     return made
 
 
-def brought_together(parts: list[QuireArray], ranks: int) -> QuireArray:
+def brought_together(parts: list[QuireArray], ranks: int) -> Total:
     """What the exchange does, with `ranks` for the headroom; as many parts of it as given."""
     found = [_quire_wire.extent(each) for each in parts]
     at = _quire_wire.window(max(e.high for e in found), max(e.minus_low for e in found), ranks)
@@ -43,11 +45,15 @@ def brought_together(parts: list[QuireArray], ranks: int) -> QuireArray:
         bound = 1 << at.width
         assert ((limbs >= -bound) & (limbs <= bound)).all()  # so that `ranks` of them stay within 2**62
         total += limbs
-    whole = parts[0].copy()
-    _quire_wire.unpack(whole, 0, cut, at, total[:, :cut])
-    _quire_wire.unpack(whole, cut, whole.size, at, total[:, cut:])
-    _quire_wire.settle(whole)
-    return whole
+    return Total(total, at, parts[0]._storage.layout)
+
+
+def same(total: Total, wanted: QuireArray, divisor: int = 1) -> bool:
+    """Whether all fractions are equal, and rounded quotients in two formats."""
+    fractions = [total.fraction(index) for index in range(wanted.size)]
+    return fractions == list(wanted.to_fraction()) and all(
+        (total.rounded(divisor, fmt) == divided(wanted, divisor, fmt)).all() for fmt in FORMATS
+    )
 
 
 @given(data=st.data())
@@ -60,7 +66,7 @@ def test_sums_of_limbs_are_sums_of_quires(data: st.DataObject) -> None:
     merged = parts[0].copy()
     for each in parts[1:]:
         merged.merge(each)
-    assert (brought_together(parts, ranks) == merged).all()
+    assert same(brought_together(parts, ranks), merged, data.draw(st.sampled_from((1, 3, 60, 64))))
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
@@ -72,7 +78,7 @@ def test_1024_ranks_of_the_worst_partial_sums(fmt: posit.Format) -> None:
         for _ in range(7):
             one.merge(one.copy())
         whole = brought_together([one] * 1024, 1024)
-        assert whole.to_fraction().tolist() == [1024 * x for x in one.to_fraction()]
+        assert [whole.fraction(index) for index in range(4)] == [1024 * x for x in one.to_fraction()]
 
 
 def test_headroom() -> None:
@@ -119,5 +125,29 @@ def test_a_sum_that_does_not_fit_is_nar() -> None:
     for _ in range(30):
         quires.merge(quires.copy())
     assert quires.to_fraction()[0] == Fraction(2) ** (48 + 30)
-    assert not brought_together([quires], 1024).is_nar.any()
-    assert brought_together([quires] * 2, 1024).is_nar.all()
+    assert same(brought_together([quires], 1024), quires)
+    total = brought_together([quires] * 2, 1024)
+    assert total.fraction(0) is None
+    assert total.rounded(3, posit.posit16).tolist() == [-0x8000]  # NaR, as in one quire that took it all
+    assert brought_together([minus(quires)] * 2, 1024).fraction(0) is None
+    assert same(brought_together([minus(quires)], 1024), minus(quires))
+
+
+def minus(quires: QuireArray) -> QuireArray:
+    made = QuireArray(quires.shape, quires.format)
+    made.sub_quire(quires)
+    return made
+
+
+def test_ties_and_numbers_of_many_limbs_are_rounded_as_rationals() -> None:
+    """Halfway between two posits, and next to that by the lowest bit of a quire, over divisors of all kinds."""
+    fmt = posit.posit16
+    tie, lowest = QuireArray((3,), fmt), quires_of(fmt, [0, 1, 0xFFFF], [0, 1, 1])
+    tie.add(posit.array([1.0] * 3, fmt))
+    tie.add(posit.array([2.0**-12] * 3, fmt))
+    assert lowest.to_fraction().tolist() == [0, Fraction(1, 2**112), Fraction(-1, 2**112)]
+    for parts in ([tie, lowest], [minus(tie), lowest]):
+        merged = parts[0].copy()
+        merged.merge(parts[1])
+        for divisor in (1, 2, 3, 7, 1 << 20):
+            assert same(brought_together(parts, 2), merged, divisor)
