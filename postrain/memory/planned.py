@@ -20,7 +20,7 @@ from posit.torch.ops.softmax import rows_workspace
 from postrain.memory._account import Case
 from postrain.memory.formulas import posit_workspace
 from postrain.memory.layer_formulas import convolution_sums_workspace
-from postrain.memory.purposes import QUIRES, purpose
+from postrain.memory.purposes import GRADIENTS, QUIRES, purpose
 from postrain.modes.reversible import Rounded
 from postrain.nn.passage import Passage
 from postrain.recipe import Recipe
@@ -94,13 +94,20 @@ class PlannedFunctions:
 
         def gradients(outer: Rounded, part: nn.Module, *given: Any) -> Any:
             new = [p for p in part.parameters() if p.requires_grad and id(p) not in rooms]
-            if outer.mode.settings.micro_batch is not None:
+            planned.in_sums = outer.mode.settings.micro_batch is not None
+            if planned.in_sums:
                 rooms.update((id(each), planned._sums([each])) for each in new)
-            return run_gradients(outer, part, *given)
+            found = run_gradients(outer, part, *given)
+            for each in part.parameters() if planned.in_sums else ():
+                each.grad = None  # it went to the sums
+            planned.in_sums = False
+            return found
 
         def update(outer: Rounded, parameters: Sequence[nn.Parameter]) -> None:
             for each in parameters:
-                rooms.pop(id(each), None)
+                if rooms.pop(id(each), None) is not None:
+                    with purpose(GRADIENTS):
+                        each.grad = torch.empty(each.shape)
             run_update(outer, parameters)
 
         Passage._back = back  # type: ignore[method-assign]
