@@ -10,7 +10,8 @@ so that -2**(width count) <= v < 2**(width count) on every rank (`window`), henc
 partial sum over ranks, in any order and grouping, is at most R * 2**width <= 2**62 in magnitude: no addition of int64
 overflows, all of them are exact, and integer addition is associative and commutative.  By linearity the summed limbs
 stand for the sum of the values.  Nothing is rounded, so neither the number of ranks nor the algorithm of the reduction
-(ring, tree, halving) changes a bit.  At 1024 ranks a limb has 52 bits.
+(ring, tree, halving) changes a bit.  At 1024 ranks a limb has 52 bits.  Limbs that are cut from `posit._bands` have
+signs and are at most 2**width + 1 in magnitude, so sums are within 2**62 + R, still far from 2**63.
 
 **Window.**  `low` is the lowest bit set anywhere in the tensor on any rank, `high` the bits that the largest magnitude
 needs on any rank: one reduction by maximum of (high, -low).  Only the limbs between the two travel; which they are
