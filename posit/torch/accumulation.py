@@ -28,7 +28,7 @@ from posit.errors import FormatMismatch
 from posit.formats import Format
 from posit.torch.tensor import PositTensor, convert_codes, to_numpy
 
-_TOGETHER = 1 << 14  #: terms that are float64 together
+_TOGETHER = 1 << 13  #: terms that are float64 together
 
 
 class GradientSum:
@@ -150,13 +150,16 @@ class GradientSum:
             for one, other in zip(*(self._posits(x).reshape(-1, size) for x in (a, b)), strict=True):
                 flat.mul_add(one, other)
             return
-        self._require_exact(a)
-        self._require_exact(b)
-        left, right = (np.ascontiguousarray(x.values().reshape(-1, size)) for x in (a, b))
-        high = (right.view(np.int64) & -(1 << 39)).view(np.float64)  # 14 bits: times 28 bits exact in float64
-        for part in (high, right - high):
-            if part.any() and not self._bands.add_values(left * part):
-                add_rows(self._opened().reshape(1, size), np.zeros(len(left), np.int64), left * part)
+        codes = [self._posits(x).codes.reshape(-1, size) for x in (a, b)]
+        together = max(_TOGETHER // 4 // max(size, 1), 1)  # four and more of them at a time
+        for start in range(0, len(codes[0]), together):
+            left, right = (decode(each[start : start + together], fmt, np.float64) for each in codes)
+            high = (right.view(np.int64) & -(1 << 39)).view(
+                np.float64
+            )  # 14 bits: times 28 bits exact in float64
+            for part in (high, right - high):
+                if part.any() and not self._bands.add_values(left * part):
+                    add_rows(self._opened().reshape(1, size), np.zeros(len(left), np.int64), left * part)
 
     def add_form(
         self,
