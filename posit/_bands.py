@@ -35,7 +35,7 @@ from posit._quire_wire import NOTHING, Extent, Limbs, Window, pack
 from posit._threads import split
 from posit.codec import Codes, encode_rational, signed_storage
 from posit.formats import Format
-from posit.rounding import certified
+from posit.rounding import certified, divide
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -334,13 +334,7 @@ class Bands:
     def _chunk(self, limbs: Floats, divisor: int, fmt: Format) -> Codes:
         total, error = _buffers.empty(limbs.shape[1]), _buffers.empty(limbs.shape[1])
         kernels.read(limbs, total, error)
-        if divisor & (divisor - 1):
-            total /= divisor
-            error /= divisor
-            error += np.abs(total) * 2.0**-52
-        else:
-            total *= 1.0 / divisor
-            error *= 1.0 / divisor
+        divide(total, error, divisor)
 
         def exact(index: int) -> int:
             value = sum((Fraction(float(x)) for x in limbs[:, index]), Fraction(0))

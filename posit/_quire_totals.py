@@ -12,7 +12,7 @@ from posit._quire_wire import Limbs, Window
 from posit.codec import Codes, encode_rational, signed_storage
 from posit.errors import QuireError
 from posit.formats import Format
-from posit.rounding import certified
+from posit.rounding import certified, divide
 
 _CHUNK = 16384
 _UNIT = 2.0**-53
@@ -67,11 +67,7 @@ class Total:
         values, error = self._approximate(self.limbs[:, rows])
         near = np.abs(values) >= 2.0 ** min(self._limit_scale, 1000) * (1 - 2.0**-40)
         over = [index for index in np.flatnonzero(near) if self.fraction(rows.start + int(index)) is None]
-        if divisor & (divisor - 1):
-            values /= divisor
-            error = error / divisor + 2.0 * _UNIT * np.abs(values)
-        else:
-            values, error = values / divisor, error / divisor
+        divide(values, error, divisor)
         values[over] = np.nan
 
         def exact(index: int) -> int:

@@ -56,6 +56,20 @@ def certified(
     return codes
 
 
+def divide(values: Floats, errors: Floats, divisor: int) -> None:
+    """Divide approximations and the bounds of their errors by a whole number, in place; powers of two add no error.
+
+    >>> values, errors = np.array([3.0]), np.array([0.0])
+    >>> divide(values, errors, 4)
+    >>> values.item(), errors.item()
+    (0.75, 0.0)
+    """
+    values /= divisor
+    errors /= divisor
+    if divisor & (divisor - 1):
+        errors += np.abs(values) * 2.0**-52
+
+
 def nearest_real(evaluate: Callable[[int], "Real"], fmt: Format) -> int:
     """Code of an irrational number by Ziv's strategy: evaluate, bound, retry with twice the precision.
 

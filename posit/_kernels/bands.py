@@ -6,6 +6,7 @@ import numpy as np
 from posit._kernels.compiled import njit
 from posit._kernels.intrinsics import bits_float, float_bits
 from posit._kernels.product import lowest_bit
+from posit._kernels.quire_products import truncated
 
 WIDTH = 40  #: bits of a limb; what is added to it is at most half of the next limb's unit
 TOP = 51  #: the sum stays within 2**TOP units of the last limb
@@ -40,15 +41,6 @@ def measure(values, by_row, largest, lowest):
                 lowest[c] = min(lowest[c], lowest_bit(row[c]))
 
 
-@njit(forceinline=True)
-def _cut(x, scale):
-    """X without its bits below 2**scale: rounded towards zero."""
-    bits = float_bits(x)
-    below = scale - ((bits >> 52) & 0x7FF) + 1075  # bits of the significand to clear
-    kept = bits & (np.int64(-1) << min(max(below, np.int64(0)), np.int64(52)))
-    return bits_float(np.int64(0) if below > 52 else kept)
-
-
 @njit(numba.void(_READ2, numba.boolean, _INTS, _I, _F2), nogil=True, cache=True)
 def cut(values, by_row, lows, width, out):
     """Of every row or column the bits from 2**low up to below 2**(low + width)."""
@@ -57,10 +49,10 @@ def cut(values, by_row, lows, width, out):
         if by_row:
             low = lows[r]
             for c in range(len(row)):
-                part[c] = _cut(row[c], low) - _cut(row[c], low + width)
+                part[c] = truncated(row[c], low) - truncated(row[c], low + width)
         else:
             for c in range(len(row)):
-                part[c] = _cut(row[c], lows[c]) - _cut(row[c], lows[c] + width)
+                part[c] = truncated(row[c], lows[c]) - truncated(row[c], lows[c] + width)
 
 
 @njit

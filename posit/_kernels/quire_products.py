@@ -43,7 +43,7 @@ def measure(values, square, largest, lowest, nar):
 
 
 @njit(forceinline=True)
-def _cut(x, scale):
+def truncated(x, scale):
     """X without its bits below 2**scale: rounded towards zero."""
     bits = float_bits(x)
     below = scale - ((bits >> 52) & 0x7FF) + 1075  # bits of the significand to clear
@@ -59,7 +59,7 @@ def cut_slices(values, rows, tops, width, number, out):
         low = tops[rows[r]] - (number + 1) * width
         high = low + width
         for c in range(len(row)):
-            part[c] = _cut(row[c], low) - _cut(row[c], high)
+            part[c] = truncated(row[c], low) - truncated(row[c], high)
 
 
 @njit(

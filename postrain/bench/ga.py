@@ -22,7 +22,7 @@ from postrain.bench import ga_libraries as libraries
 from postrain.bench import ga_peers as peers
 from postrain.bench import ga_posits as posits
 from postrain.bench.contest import Contest, Peer, Row, compete, met, set_threads
-from postrain.bench.numbers_machine import machine
+from postrain.bench.numbers_machine import machine, versions
 from postrain.options import NoProgress, Progress
 
 _EINSUM, _C, _KINGDON, _COMPILED = 50.0, 0.5, 5.0, 1.0  #: at least so many times the peer's speed
@@ -82,7 +82,7 @@ def measure_ga(options: GaOptions | None = None, progress: Progress | None = Non
     """
     options, progress = options or GaOptions(), progress or NoProgress()
     facts = machine() | {"torch": str(torch.__version__), "products by": _cpu.engine()}
-    facts |= libraries.versions()
+    facts |= versions(libraries.PACKAGES)
     facts["C compiler"] = peers.c_compiler() or "none"
     before, posit_threads = torch.get_num_threads(), get_num_threads()
     rows: list[Row] = []

@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import os
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Any
 
@@ -16,18 +15,7 @@ from ga.conversions import rotor_from_quaternion, to_quaternion
 from postrain.bench.ga_peers import Compute, dense
 
 _LOOP = 200  #: products in one turn of a library that multiplies one pair at a time
-_PACKAGES = ("clifford", "kingdon", "pypose")
-
-
-def versions() -> dict[str, str]:
-    """Which of the libraries were there."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+PACKAGES = ("clifford", "kingdon", "pypose")
 
 
 def clifford_loop(x: Multivector, y: Multivector) -> Compute | None:

@@ -24,7 +24,13 @@ def machine() -> dict[str, str]:
         "load average": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
     }
-    for package in _PACKAGES:
+    return found | versions(_PACKAGES)
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Which version of each package is there, if any."""
+    found = {}
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
